@@ -1,0 +1,94 @@
+"The command from end to end, as a shell sees it."
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+import pytest
+from PIL import Image
+
+def fails(done, *words):
+    "Exit status 2, one line, no traceback"
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith('visionkit: '), done.stderr
+    for w in words: assert w in done.stderr, done.stderr
+
+def test_run_report_evaluate_predict(shell, tmp_path):
+    assert shell('run', 'digits', '--smoke').returncode == 0
+    run = tmp_path/'runs'/'digits-0-smoke'
+    assert {'recipe.json', 'history.csv', 'checkpoint', 'model.safetensors', 'result.json', 'report.html'} <= {p.name for p in run.iterdir()}
+    again = shell('run', 'digits', '--smoke')
+    assert again.returncode == 0 and 'after the last epoch' in again.stdout
+    assert shell('report', run, '-o', 'page.html').returncode == 0
+    page = (tmp_path/'page.html').read_text()
+    assert 'digits' in page and 'src="http' not in page
+    digits = Path(shell('fetch', 'digits').stdout.strip())
+    summary = json.loads(shell('evaluate', run, digits, '--json').stdout)
+    assert summary['n'] == 1797 and summary['classes'] == 10 and 0 < summary['accuracy'] <= 1
+    image = next(digits.rglob('*.png'))
+    name, pred, p = shell('predict', run, image).stdout.strip().split('\t')
+    assert name == str(image) and pred in map(str, range(10)) and 0 < float(p) <= 1
+
+def test_evaluate_gives_the_runs_own_figure(shell, tmp_path):
+    import shutil
+    from visionkit.all import StratifiedSplitter, get_source
+    from fastai.vision.all import get_image_files
+    assert shell('run', 'digits', '--smoke').returncode == 0
+    files = sorted(get_image_files(get_source('digits')))
+    for i in StratifiedSplitter(.2, seed=42)(files)[1]:
+        target = tmp_path/'held-out'/files[i].parent.name/files[i].name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(files[i], target)
+    run = tmp_path/'runs'/'digits-0-smoke'
+    accuracy = json.loads((run/'result.json').read_text())['metrics']['accuracy_last']
+    assert json.loads(shell('evaluate', run, tmp_path/'held-out', '--json').stdout)['accuracy'] == accuracy
+
+def test_fast_answers(shell):
+    "`--help` and `list` do not import torch, and answer in under a second of processor time"
+    code = "import sys, resource; from visionkit.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n" \
+           "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, 'torch' in sys.modules)"
+    for words in (['--help'], ['list'], *([c, '--help'] for c in 'list fetch run report evaluate predict scoreboard'.split())):
+        seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True, text=True).stdout.splitlines()[-1].split()
+        assert torch == 'False' and float(seconds) < 1, words
+
+def test_unknown_recipe(shell): fails(shell('run', 'mnist-stp6'), "did you mean 'mnist-step6'?")
+
+def test_out_below_a_file(shell, tmp_path):
+    (tmp_path/'file').write_text('')
+    fails(shell('run', 'digits', '--smoke', '--out', tmp_path/'file'/'runs'), 'cannot be a folder')
+
+def test_folder_of_another_recipe(shell, tmp_path):
+    run = tmp_path/'runs'/'digits-0-smoke'
+    run.mkdir(parents=True)
+    (run/'recipe.json').write_text(json.dumps(dict(recipe='mnist-step1', recipe_hash='0', seed=0, fold=None, smoke=True)))
+    fails(shell('run', 'digits', '--smoke'), 'mnist-step1', 'choose another --out')
+
+def test_truncated_checkpoint(shell, tmp_path):
+    assert shell('run', 'digits', '--smoke').returncode == 0
+    run = tmp_path/'runs'/'digits-0-smoke'
+    (run/'result.json').unlink()
+    (run/'checkpoint').write_bytes((run/'checkpoint').read_bytes()[:5000])
+    fails(shell('run', 'digits', '--smoke'), 'no readable checkpoint')
+    assert (run/'checkpoint').stat().st_size == 5000
+
+def test_no_archive_and_no_network(shell, tmp_path):
+    env = dict(os.environ, VISIONKIT_CACHE=str(tmp_path/'cache'), FASTAI_HOME=str(tmp_path/'fastai'), HOME=str(tmp_path), VISIONKIT_ARCHIVES='',
+               http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    fails(shell('run', 'mnist-step1', env=env), 'mnist_png.tgz', 'VISIONKIT_ARCHIVES')
+
+def test_not_a_run(shell, tmp_path):
+    fails(shell('report', tmp_path))
+    fails(shell('evaluate', tmp_path, tmp_path), 'no finished run')
+
+def test_interrupt_and_resume(shell, tmp_path):
+    words = [sys.executable, '-m', 'visionkit.cli', 'run', 'digits']
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    history = tmp_path/'runs'/'digits-0'/'history.csv'
+    while not history.exists() and process.poll() is None: time.sleep(.1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 130 and 'run the same line again' in error
+    assert len(history.read_text().splitlines()) >= 2
+
+def test_two_processes_do_not_share_a_run(shell, tmp_path):
+    from filelock import FileLock
+    run = tmp_path/'runs'/'digits-0-smoke'
+    run.mkdir(parents=True)
+    with FileLock(run/'.lock'): fails(shell('run', 'digits', '--smoke'), 'in use by another process')

@@ -1,0 +1,84 @@
+"A run killed at any moment and started again by the same line ends as the run that nobody disturbed: weights and history, bit for bit."
+import subprocess, sys
+from pathlib import Path
+import pandas as pd, pytest
+from safetensors.torch import load_file
+
+# One training in three stages; `when` says where this process kills itself
+TRAIN = '''
+import os, signal, sys
+from fastai.vision.all import *
+import visionkit.train as train
+from visionkit.all import *
+out, when = sys.argv[1:]
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+class KillAt(Callback):
+    def __init__(self, step): self.step = step
+    def before_backward(self):
+        self.step -= 1
+        if not self.step: die()
+
+def half_written(saves):
+    real = torch.save
+    def save(state, f):
+        nonlocal saves
+        saves -= 1
+        if saves: return real(state, f)
+        f.write(b'half of a checkpoint'); f.flush(); die()
+    train.torch.save = save
+
+def dls_at(stage):
+    if when == 'between stages' and stage.mixup: die()
+    block = image_block(stage.size, 1, splitter=StratifiedSplitter(.2, seed=1), batch_tfms=[BatchAffine(degrees=10), Normalize()])
+    return block.dataloaders(get_source('digits'), bs=stage.bs, dl_type=CachedDL)
+
+groups = lambda m: [params(m[:2]), params(m[2:])]
+stages = [Stage(8, bs=128, epochs=2, lr=1e-2), Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
+          Stage(10, bs=256, epochs=1, lr=1e-3, freeze=True, opt=Spec('torch.optim.SGD', momentum=.9))]
+set_seed(3)
+learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accuracy)
+if when == 'mid-epoch': learn.add_cb(KillAt(16))
+if when == 'second stage': learn.add_cb(KillAt(25))
+if when == 'mid-write': half_written(3)
+with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=out)
+save_weights(learn.model, Path(out)/'model.safetensors')
+'''
+
+def train(out, when='never'): return subprocess.run([sys.executable, '-c', TRAIN, out, when], capture_output=True, text=True)
+
+def history(out): return pd.read_csv(out/'history.csv').drop(columns='seconds')
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp('undisturbed')
+    done = train(out)
+    assert done.returncode == 0, done.stderr
+    assert list(history(out).stage) == [1, 1, 2, 2, 3]
+    return out
+
+def test_killed_four_times(undisturbed, tmp_path):
+    for when in ('mid-write', 'mid-epoch', 'between stages', 'second stage'):
+        assert train(tmp_path, when).returncode == -9, when
+    done = train(tmp_path)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(history(tmp_path), history(undisturbed), check_exact=True)
+    ours, theirs = load_file(tmp_path/'model.safetensors'), load_file(undisturbed/'model.safetensors')
+    assert all((ours[k] == theirs[k]).all() for k in theirs)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith('.checkpoint') and p.stat().st_size > 20], 'a half-written file was taken for a checkpoint'
+
+def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    import errno, torch
+    from fastai.vision.all import Learner, accuracy
+    from visionkit.all import CachedDL, InputError, Stage, StratifiedSplitter, digits_net, get_source, image_block
+    dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(get_source('digits'), bs=256, dl_type=CachedDL)
+    learn, real, saves = Learner(dls, digits_net(), metrics=accuracy), torch.save, []
+    def full(state, f):
+        saves.append(1)
+        if len(saves) == 3: raise OSError(errno.ENOSPC, 'No space left on device')
+        real(state, f)
+    monkeypatch.setattr(torch, 'save', full)
+    with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='No space left.*last good checkpoint is kept'):
+        learn.fit_stages([Stage(bs=256, epochs=3)], out=tmp_path)
+    state = torch.load(tmp_path/'checkpoint', weights_only=True)
+    assert state['epoch'] == 1 and not list(tmp_path.glob('.checkpoint*'))
