@@ -2,7 +2,7 @@
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
-from PIL import Image
+from conftest import MAIN
 
 def fails(done, *words):
     "Exit status 2, one line, no traceback"
@@ -78,7 +78,7 @@ def test_not_a_run(shell, tmp_path):
     fails(shell('evaluate', tmp_path, tmp_path), 'no finished run')
 
 def test_interrupt_and_resume(shell, tmp_path):
-    words = [sys.executable, '-m', 'visionkit.cli', 'run', 'digits']
+    words = [sys.executable, '-c', MAIN, 'run', 'digits']
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     history = tmp_path/'runs'/'digits-0'/'history.csv'
     while not history.exists() and process.poll() is None: time.sleep(.1)

@@ -39,7 +39,7 @@ stages = [Stage(8, bs=128, epochs=2, lr=1e-2), Stage(10, bs=256, epochs=2, lr=sl
 set_seed(3)
 learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accuracy)
 if when == 'mid-epoch': learn.add_cb(KillAt(16))
-if when == 'second stage': learn.add_cb(KillAt(25))
+if when == 'second stage': learn.add_cb(KillAt(7))
 if when == 'mid-write': half_written(3)
 with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=out)
 save_weights(learn.model, Path(out)/'model.safetensors')

@@ -54,12 +54,12 @@ def _span(name, v, mid=0., least=-math.inf):
     if not least <= lo <= hi: raise InputError(f'{name}={v!r}: the range {lo:g} to {hi:g} makes no sense')
     return lo,hi
 
-# %% ../nbs/03_augment.ipynb #90d39149
+# %% ../nbs/03_augment.ipynb #fff64a39
 class BatchAffine(BatchTransform):
     "torchvision's `RandomAffine` on a batch: turn, shift, zoom and shear each image by its own draw"
     def __init__(self,
         degrees:float|tuple=0., # turn, clockwise: ± this, or a range
-        translate:tuple|None=None, # (a, b): shift by up to ± a·width and ± b·height, in whole pixels
+        translate:float|tuple|None=None, # (a, b): shift up to ± a·width, ± b·height, in whole pixels; a number: a = b
         scale:tuple|None=None, # zoom, a range around 1
         shear:float|tuple|None=None, # degrees along x: ± this, or a range; four numbers: a range along x, one along y
         fill:float=0., # pixels from outside the image, 0 to 1
@@ -68,7 +68,7 @@ class BatchAffine(BatchTransform):
         super().__init__()
         store_attr()
         if mode not in ('nearest', 'bilinear'): raise InputError(f"mode={mode!r}: 'nearest' or 'bilinear'")
-        tx,ty = (0, 0) if translate is None else translate
+        tx,ty = translate if is_listy(translate) else (translate, translate)
         sx,sy = (shear[:2], shear[2:]) if is_listy(shear) and len(shear) == 4 else (shear, None)
         self.ranges = list(zip(_span('degrees', degrees), _span('translate', tx), _span('translate', ty),
                                _span('scale', scale, 1, least=1e-3), _span('shear', sx), _span('shear', sy)))
@@ -84,7 +84,7 @@ class BatchAffine(BatchTransform):
         x = self._check(x)
         return warp(x, affine_mats(**self.draw(x)), self.fill, self.mode)
 
-# %% ../nbs/03_augment.ipynb #4aba5b40
+# %% ../nbs/03_augment.ipynb #2696bf1b
 class BatchRotate(BatchAffine):
     "torchvision's `RandomRotation` on a batch"
     def __init__(self,
@@ -94,6 +94,7 @@ class BatchRotate(BatchAffine):
     ):
         lo,hi = _span('degrees', degrees)
         super().__init__((-hi, -lo), fill=fill, mode=mode)
+        self.degrees = degrees
 
 # %% ../nbs/03_augment.ipynb #2079c8a3
 def turn_hue(

@@ -32,7 +32,7 @@ class _Store:
     images,take,token = None,None,None
     def __reduce__(self): return _Store, ()
 
-# %% ../nbs/02_cache.ipynb #a7548fe3
+# %% ../nbs/02_cache.ipynb #37d14273
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
     disk_gb = 50 # decoded images kept under `cache_dir()` in all; the least recently used make room
@@ -58,6 +58,7 @@ class CachedDL(TfmdDL):
             else: yield self._batch(idxs)
 
     def _batch(self, idxs):
+        idxs = torch.tensor(idxs)
         b = tuple(take(idxs, self.device) for take in self.store.take)
         return b if self.store.is_tuple else b[0]
 
@@ -164,31 +165,34 @@ def _targets(self:CachedDL):
         return [_through(items[i], fs, memo) for i in range(len(items))]
     return [column(tl) for tl in self.dataset.tls[1:]]
 
-# %% ../nbs/02_cache.ipynb #4fab96df
+# %% ../nbs/02_cache.ipynb #29e67584
 def _taker(vals):
     "A function from indices to that part of `vals`, collated; for a GPU it goes through page-locked memory, without waiting"
     if not isinstance(vals, Tensor):
         try: col = retain_types(fa_collate(vals), vals[0])
         except (TypeError, RuntimeError) as e:
             raise InputError(f'targets do not make a batch ({" ".join(str(e).split())[:150]}): CachedDL takes targets of one shape') from e
-        if not isinstance(col, Tensor): return lambda idxs, device: retain_types(fa_collate([vals[i] for i in idxs]), vals[0])
+        if not isinstance(col, Tensor): return lambda idxs, device: retain_types(fa_collate([vals[i] for i in idxs.tolist()]), vals[0])
         vals = col
     typ, plain = type(vals), vals.as_subclass(Tensor)
     def take(idxs, device):
-        idxs = torch.tensor(idxs)
         if device is None or device.type != 'cuda': return plain.index_select(0, idxs).as_subclass(typ)
         out = torch.empty((len(idxs), *plain.shape[1:]), dtype=plain.dtype, pin_memory=True)
         return torch.index_select(plain, 0, idxs, out=out).to(device, non_blocking=True).as_subclass(typ)
     return take
 
-# %% ../nbs/02_cache.ipynb #50264b1e
+# %% ../nbs/02_cache.ipynb #4c7b29c8
 _libraries = 'fastai fastcore fasttransform torch torchvision PIL numpy plum builtins pathlib'.split()
 
-def _describe(o, depth=8):
+def _describe(o, seen=None):
     "Plain values that change when what `o` does changes: names, settings, byte code, captured variables"
-    sub = partial(_describe, depth=depth-1)
-    if depth == 0 or isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o) if depth else ''
-    if isinstance(o, (list, tuple, L, set)): return [sub(x) for x in o]
+    if isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o)
+    seen = {} if seen is None else seen
+    if id(o) in seen: return 'seen'
+    seen[id(o)] = o
+    sub = partial(_describe, seen=seen)
+    if isinstance(o, (list, tuple, L)): return [sub(x) for x in o]
+    if isinstance(o, (set, frozenset)): return sorted(map(repr, o))
     if isinstance(o, dict): return [[sub(k), sub(v)] for k, v in o.items()]
     if isinstance(o, (Tensor, np.ndarray)): return hashlib.sha256(np.ascontiguousarray(to_np(o) if isinstance(o, Tensor) else o)).hexdigest()
     if isinstance(o, Function): return [sub(m.implementation) for m in o.methods]

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['cmd_list', 'cmd_fetch', 'cmd_run', 'cmd_report', 'cmd_evaluate', 'cmd_predict', 'cmd_scoreboard', 'parser', 'main']
 
-# %% ../nbs/09_cli.ipynb #ae046fe1
-import argparse, json, os, sys
+# %% ../nbs/09_cli.ipynb #528da696
+import argparse, json, os, sys, warnings
 from .core import *
 from .recipes.core import *
 
-# %% ../nbs/09_cli.ipynb #c6d8ee03
+# %% ../nbs/09_cli.ipynb #30cd917d
 def _percent(x): return '' if x is None else f'{x:.2%}'.replace('%', ' %')
 
 def cmd_list(args):
@@ -23,8 +23,7 @@ def cmd_list(args):
 
 def _stored_mean(recipe):
     "Mean last-epoch accuracy of the stored full runs of `recipe`, as text"
-    found = [json.loads(p.read_text())['metrics'] for p in sorted((results_dir()/recipe.name).glob('*.json'))]
-    found = [m['accuracy_last'] for m in found if 'accuracy_last' in m]
+    found = [r['metrics']['accuracy_last'] for r in stored_runs(recipe)]
     return f'{_percent(sum(found)/len(found))}{f" (n={len(found)})" if len(found) > 1 else ""}' if found else 'not run'
 
 def cmd_fetch(args):
@@ -70,7 +69,7 @@ def cmd_scoreboard(args):
     print(f'{len(problems)} problems' if problems else 'every stored figure agrees with its history and with the recipe of today')
     return 1 if problems else 0
 
-# %% ../nbs/09_cli.ipynb #a5c122b3
+# %% ../nbs/09_cli.ipynb #0feb6201
 def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
@@ -110,6 +109,7 @@ def main(
 ):
     "Run one command; returns the exit status"
     args = parser().parse_args(argv)
+    warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # fastai's import sets it off
     try: return args.f(args) or 0
     except InputError as e:
         print(f'visionkit: {e}', file=sys.stderr)
@@ -117,6 +117,3 @@ def main(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-
-# %% ../nbs/09_cli.ipynb #98f879f1
-if __name__ == '__main__': sys.exit(main())

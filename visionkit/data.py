@@ -61,7 +61,7 @@ class Source:
     @property
     def test(self): return [*self.counts, None][1]
 
-# %% ../nbs/01_data.ipynb #5ba57010
+# %% ../nbs/01_data.ipynb #e1b58319
 @patch
 def verify(self:Source,
     path, # folder to look at
@@ -83,7 +83,7 @@ def verify(self:Source,
             if (im.size, im.mode) != (self.size, self.mode):
                 raise wrong(f'{Path(sub)/c/file.name} is {im.size} {im.mode} instead of {self.size} {self.mode}')
 
-def _said(e): return ' '.join(str(e).split()) or type(e).__name__
+def _said(e): return ' '.join(str(e).split())[:200] or type(e).__name__   # one line, even of a web page
 
 # %% ../nbs/01_data.ipynb #7e5d89c3
 class _Metered:
@@ -271,7 +271,7 @@ def has_source(
     src = _source(name)
     return not src.archives or _unpacked(src).is_dir() or _find(src) is not None
 
-# %% ../nbs/01_data.ipynb #058a052a
+# %% ../nbs/01_data.ipynb #91155f97
 def _download(src, folder):
     "Fetch the archives of `src` into `folder`; each must have its publisher's size and hash"
     files = []
@@ -287,7 +287,7 @@ def _absent(src, why):
     where = ', '.join(map(str, [_unpacked(src), *_places(src)]))
     unset = '' if os.environ.get('VISIONKIT_ARCHIVES') else ' (VISIONKIT_ARCHIVES is not set)'
     return InputError(f'{src.name}: no archive here and {why}. Looked for {", ".join(src.archives)} in {where}{unset}. '
-                      'Put that into a folder and set the environment variable VISIONKIT_ARCHIVES to that folder')
+                      'Put the archive into a folder and set the environment variable VISIONKIT_ARCHIVES to it')
 
 def _archives(src, folder):
     if not src.archives: return []
@@ -420,11 +420,12 @@ def splitter(self:Source):
     "The publisher's train and test folders, or `StratifiedSplitter()` where there is one folder only"
     return GrandparentSplitter(self.train, self.test) if self.test else StratifiedSplitter()
 
-# %% ../nbs/01_data.ipynb #a4a3a1db
+# %% ../nbs/01_data.ipynb #7f2acb38
 class OpenImage(Transform):
     "Open an image as `cls`; an image that cannot be read is named"
+    input_types = Path, str, Tensor, ndarray, bytes, Image.Image   # what `learn.predict` may be given
     def __init__(self, cls=PILImage): self.cls = cls
-    def encodes(self, o:Path|str|Tensor|ndarray|bytes|Image.Image):
+    def encodes(self, o):
         try: return self.cls.create(o)
         except Exception as e:
             called = o if isinstance(o, (str, Path)) else type(o).__name__

@@ -38,7 +38,7 @@ def confused_pairs(
     rows, cols = np.unravel_index(top[m.flat[top] > 0], m.shape)
     return pd.DataFrame(dict(true=confusion.index[rows], pred=confusion.columns[cols], n=m[rows, cols]))
 
-# %% ../nbs/06_interpret.ipynb #a49c6955
+# %% ../nbs/06_interpret.ipynb #5dd626eb
 def plot_confusion(
     confusion:pd.DataFrame, # from `confusion_frame`
     ax=None, # where to draw; None makes a new figure
@@ -50,8 +50,10 @@ def plot_confusion(
     share = counts / counts.sum(1, keepdims=True).clip(1)
     ink, colors = plt.rcParams['text.color'], [plt.rcParams['axes.facecolor'], '#1f5f99']
     ax.imshow(share, cmap=LinearSegmentedColormap.from_list('confusion', colors), norm=PowerNorm(.4, 0, 1))
-    ax.set(xlabel='predicted', ylabel='true', yticks=range(n), yticklabels=confusion.index)
-    ax.set_xticks(range(n), confusion.columns, rotation=90 if max(map(len, confusion.columns)) > 2 else 0)
+    names = [c if len(c) <= 16 else c[:15] + '…' for c in confusion.columns]
+    ax.set(xlabel='predicted', ylabel='true')
+    ax.set_yticks(range(n), names, parse_math=False)
+    ax.set_xticks(range(n), names, parse_math=False, rotation=90 if max(map(len, names)) > 2 else 0)
     for i, j in zip(*np.nonzero(counts)) if n <= 20 else ():
         color = 'white' if share[i, j] > .4 else ink
         ax.text(j, i, f'{counts[i, j]:g}', ha='center', va='center', fontsize=8, color=color)
@@ -196,7 +198,7 @@ def per_class(self:Predictions):
     df['loss'] = self.df.groupby('true').loss.mean().reindex(self.vocab)
     return df.rename_axis('class').sort_values('recall', kind='stable')
 
-# %% ../nbs/06_interpret.ipynb #a2cf5a61
+# %% ../nbs/06_interpret.ipynb #7be568a3
 @patch
 def top_losses(self:Predictions, n:int=9):
     "The `n` rows of highest loss, worst first"
@@ -216,12 +218,12 @@ def image(self:Predictions, i:int):
 def plot_top_losses(self:Predictions, n:int=9):
     "The `n` images of highest loss: true class (probability) → predicted class (probability); returns the figure"
     top, cols = self.top_losses(n), 3 if n <= 9 else 5
-    rows = -(-len(top)//cols)
+    images, rows = [self.image(i) for i in top['index']], -(-len(top)//cols)
     fig, axs = plt.subplots(rows, cols, figsize=(2*cols, 2.1*rows), layout='constrained', squeeze=False)
     for ax in axs.flat: ax.axis('off')
-    for ax, r in zip(axs.flat, top.itertuples()):
-        ax.imshow(self.image(r.index), cmap='gray')
-        ax.set_title(f'{r.true} ({r.p_true:.2f}) → {r.pred} ({r.p_pred:.2f})', fontsize=9)
+    for ax, im, r in zip(axs.flat, images, top.itertuples(index=False)):
+        ax.imshow(im, cmap='gray')
+        ax.set_title(f'{r.true} ({r.p_true:.2f}) → {r.pred} ({r.p_pred:.2f})', fontsize=9, parse_math=False)
     return fig
 
 # %% ../nbs/06_interpret.ipynb #af112e0d

@@ -111,7 +111,7 @@ class Precision(MixedPrecision):
     # An exception in a batch must not leave autocast switched on for the rest of the session
     def after_cancel_batch(self): self.after_loss()
 
-# %% ../nbs/05_train.ipynb #d7ad2012
+# %% ../nbs/05_train.ipynb #0be6c412
 class History(Callback):
     "Append one row an epoch to `rows`: stage, epoch (both from 1), losses, accuracies, lr of each group, momentum, seconds"
     order, run_valid = Recorder.order + 5, False
@@ -127,6 +127,8 @@ class History(Callback):
         if not self.n or self.recorder.cancel_train or self.recorder.cancel_valid: return
         loss, right = float(self.loss_sum)/self.n, None if self.right is None else float(self.right)/self.n
         valid = dict(zip(self.recorder.metric_names[2:], self.recorder.log[2:]))
+        # fastai averages batches in float32; the accuracy is a count, so get it back exactly
+        if valid.get('accuracy') is not None: valid['accuracy'] = round(valid['accuracy']*(n := len(self.dls.valid_ds)))/n
         self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=loss, train_accuracy=right,
                               **{k: v for k, v in valid.items() if k != 'time'}, lr=[float(h['lr']) for h in self.first],
                               mom=float(self.first[-1]['mom']) if 'mom' in self.first[-1] else None, seconds=time.time()-self.started))

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'register', 'recipes', 'get_recipe', 'recipe_dls', 'recipe_model', 'recipe_learner', 'run_name', 'claimed',
-           'run_result', 'reproduce', 'load_run', 'run_loader', 'evaluate', 'predict']
+           'run_result', 'reproduce', 'stored_runs', 'load_run', 'run_loader', 'evaluate', 'predict']
 
-# %% ../../nbs/recipes/core.ipynb #028167b4
+# %% ../../nbs/recipes/core.ipynb #381d0612
 import json, pkgutil, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from ..core import *
-from ..core import nearest
 
 # %% ../../nbs/recipes/core.ipynb #55ca31e5
 @dataclass(frozen=True)
@@ -52,21 +51,19 @@ class Recipe:
         return replace(self, source='digits', split=Spec('StratifiedSplitter', .2, seed=42), is_smoke=True,
                        stages=tuple(replace(s, epochs=1, size=size(s)) for s in self.stages))
 
-# %% ../../nbs/recipes/core.ipynb #4f6446e5
-_registry = {}
-
+# %% ../../nbs/recipes/core.ipynb #02f5c7fd
 def register(
     recipe:Recipe, # a new recipe, or a changed one of the same name
 ):
     "Make `recipe` known by its name, and return it"
-    _registry[recipe.name] = recipe
+    registry[recipe.name] = recipe
     return recipe
 
 def recipes():
     "Every registered recipe by name, those of visionkit's own stories first"
     package = import_module('visionkit.recipes')
     for m in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != 'core'): import_module(f'visionkit.recipes.{m}')
-    return dict(_registry)
+    return dict(registry)
 
 def get_recipe(
     name:str, # as in `visionkit list`
@@ -203,6 +200,13 @@ def reproduce(
         _write_json(folder/'result.json', run_result(recipe, about, rows, preds, time.time() - began + earlier))
         html_report([Run(folder)], folder/'report.html')
         return Run(folder)
+
+# %% ../../nbs/recipes/core.ipynb #0bcd04fa
+def stored_runs(
+    recipe:Recipe, # any recipe
+):
+    "The stored full results of `recipe`, a dict a seed (or fold)"
+    return [json.loads(p.read_text(encoding='utf-8')) for p in sorted((results_dir()/recipe.name).glob('*.json'))]
 
 # %% ../../nbs/recipes/core.ipynb #7cef00ae
 def load_run(
