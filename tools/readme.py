@@ -1,6 +1,7 @@
 """Make README.md from nbs/index.ipynb: prose as it stands, code as code, and the outputs of its cells run anew.
 
 readme.py              write README.md
+readme.py --figures    draw the figures that README and index show, from results/
 readme.py --command N  print the N-th shell command of the README (needs no packages)
 """
 import json, re, sys
@@ -25,7 +26,7 @@ def outputs(cell):
 
 def readme():
     "The text of README.md"
-    from execnb.nbio import read_nb
+    from fastcore.nbio import read_nb
     from execnb.shell import CaptureShell
     nb, parts = read_nb(INDEX), []
     shell = CaptureShell(path=INDEX.parent)
@@ -37,6 +38,12 @@ def readme():
             parts += outputs(cell)
     return '<!-- made from nbs/index.ipynb by tools/readme.py -->\n\n' + '\n\n'.join(p.strip() for p in parts if p.strip()) + '\n'
 
+def figures():
+    "Draw nbs/images anew"
+    from visionkit.recipes.mnist_ladder import plot_ladder
+    plot_ladder().figure.savefig(ROOT/'nbs'/'images'/'mnist_ladder.png', dpi=110)
+
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--command']: print(commands()[int(sys.argv[2])-1])
+    elif sys.argv[1:2] == ['--figures']: figures()
     else: (ROOT/'README.md').write_text(readme(), encoding='utf-8')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CachedDL']
 
-# %% ../nbs/02_cache.ipynb #8eb10fa8
-import ctypes, fastai, hashlib, mmap, PIL, shutil, struct, warnings, zlib
+# %% ../nbs/02_cache.ipynb #26b14995
+import ctypes, errno, fastai, hashlib, mmap, PIL, shutil, struct, warnings, zlib
 from contextlib import suppress
 from enum import Enum
 from itertools import accumulate
@@ -115,6 +115,13 @@ def _row(self:CachedDL, i, shape=None):
         raise InputError(f"{name} has shape {tuple(x.shape)}, others {tuple(shape)}: add item_tfms=Resize(size, method='squish')")
     return x
 
+# %% ../nbs/02_cache.ipynb #7f4842a3
+def _reuse_memory(*_):
+    "Let glibc take large blocks from the heap, and keep what is freed"
+    if sys.platform != 'linux': return
+    with suppress(AttributeError): # another C library
+        for option in ((-4, 0), (-1, 2**31-1)): ctypes.CDLL(None).mallopt(*option) # M_MMAP_MAX, M_TRIM_THRESHOLD
+
 # %% ../nbs/02_cache.ipynb #c884454f
 class _Decoder(torch.utils.data.Dataset):
     "`self[k]` writes the `k`th few rows to `out` and returns -1, or the index of the first that failed"
@@ -127,12 +134,13 @@ class _Decoder(torch.utils.data.Dataset):
             except Exception: return i
         return -1
 
-# %% ../nbs/02_cache.ipynb #db3989d3
+# %% ../nbs/02_cache.ipynb #6464302b
 @patch
 def _decode(self:CachedDL, out):
     "Fill `out` with all rows"
     n = self.decoders if sys.platform == 'linux' and len(out) > 4*_Decoder.step else 0
-    chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n, multiprocessing_context='fork' if n else None)
+    chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n, worker_init_fn=_reuse_memory,
+                                         multiprocessing_context='fork' if n else None)
     # Piped output stays clean: fastprogress writes its bar into files, too
     if len(chunks) > 8 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
     for bad in chunks:
@@ -256,7 +264,7 @@ def _make_room(folder, gb):
         size += n
         if i and size > gb*1e9: f.unlink(missing_ok=True)
 
-# %% ../nbs/02_cache.ipynb #341ea481
+# %% ../nbs/02_cache.ipynb #5368ab08
 @patch
 def _images(self:CachedDL):
     "All images as one tensor: opened if they are on disk already, else decoded"
@@ -282,14 +290,19 @@ def _images(self:CachedDL):
 @patch
 def _write(self:CachedDL, file, shape, decode):
     for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process: we hold the lock
-    with atomic_write(file, 'w+b') as f:
-        out = _mapped(f, shape)
-        decode(torch.from_numpy(out))
-        out.flush()
+    try:
+        with atomic_write(file, 'w+b') as f:
+            out = _mapped(f, shape)
+            decode(torch.from_numpy(out))
+            out.flush()
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
+        warnings.warn(f'{file.parent} is full: decoded images stay in memory')
+        return decode(_shared(shape))
     _make_room(file.parent, self.disk_gb)
     return _opened(file, shape, {})
 
-# %% ../nbs/02_cache.ipynb #3d24ccff
+# %% ../nbs/02_cache.ipynb #b48d2ecd
 @patch
 def build(self:CachedDL):
     "Decode now, instead of before the first batch; a second call returns at once"
@@ -308,10 +321,5 @@ def build(self:CachedDL):
         self.store.images, self.store.is_tuple = self._images(), self._apart() or is_listy(self.create_item(0))
         self.store.take, self.store.token = [_taker(self.store.images), *map(_taker, self._targets())], token
     finally: set_rng_state(state)
-    if self.reuse_memory and self.store.images[0].numel()*(self.bs or 1)*4 > 2**25: _reuse_memory(self.device)
-
-def _reuse_memory(device):
-    "Let glibc take large blocks from the heap, and keep what is freed"
-    if sys.platform != 'linux' or device is not None and device.type != 'cpu': return
-    with suppress(AttributeError): # another C library
-        for option in ((-4, 0), (-1, 2**31-1)): ctypes.CDLL(None).mallopt(*option) # M_MMAP_MAX, M_TRIM_THRESHOLD
+    on_cpu = self.device is None or self.device.type == 'cpu'
+    if self.reuse_memory and on_cpu and self.store.images[0].numel()*(self.bs or 1)*4 > 2**25: _reuse_memory()

@@ -31,12 +31,12 @@ def cmd_fetch(args):
     from visionkit.data import get_source
     print(get_source(args.name))
 
-# %% ../nbs/09_cli.ipynb #2f1070ba
+# %% ../nbs/09_cli.ipynb #14b8c0f7
 def cmd_run(args):
     "train a recipe; run the same line again to resume"
     if args.data: os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
-    try: run = reproduce(args.name, args.seed, args.smoke, args.out, fold)
+    try: run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
     except KeyboardInterrupt:
         print('\nstopped: run the same line again to go on', file=sys.stderr)
         return 130
@@ -66,7 +66,7 @@ def cmd_scoreboard(args):
     if not args.check: return print(scoreboard_md(recipes()))
     problems = scoreboard_check(recipes())
     for p in problems: print(p, file=sys.stderr)
-    print(f'{len(problems)} problems' if problems else 'every stored figure agrees with its history and with the recipe of today')
+    print(f'{len(problems)} problems' if problems else 'every stored figure agrees with its own history')
     return 1 if problems else 0
 
 # %% ../nbs/09_cli.ipynb #0feb6201

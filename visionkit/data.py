@@ -271,12 +271,12 @@ def has_source(
     src = _source(name)
     return not src.archives or _unpacked(src).is_dir() or _find(src) is not None
 
-# %% ../nbs/01_data.ipynb #91155f97
+# %% ../nbs/01_data.ipynb #190d6da3
 def _download(src, folder):
     "Fetch the archives of `src` into `folder`; each must have its publisher's size and hash"
-    files = []
+    files, watched = [], IN_NOTEBOOK or sys.stderr.isatty()
     for url, md5 in src.urls.items():
-        file = Path(download_url(url, folder/Path(url).name, timeout=30))
+        file = Path(download_url(url, folder/Path(url).name, timeout=30, show_progress=watched))
         if md5: good = hashlib.md5(file.read_bytes()).hexdigest() == md5
         else: good = check(checks_module(fastai.data), url, file)
         if not good: raise InputError(f"{url}: what came does not have its publisher's size and hash; try again")

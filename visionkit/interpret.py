@@ -38,7 +38,7 @@ def confused_pairs(
     rows, cols = np.unravel_index(top[m.flat[top] > 0], m.shape)
     return pd.DataFrame(dict(true=confusion.index[rows], pred=confusion.columns[cols], n=m[rows, cols]))
 
-# %% ../nbs/06_interpret.ipynb #5dd626eb
+# %% ../nbs/06_interpret.ipynb #32b31355
 def plot_confusion(
     confusion:pd.DataFrame, # from `confusion_frame`
     ax=None, # where to draw; None makes a new figure
@@ -49,7 +49,7 @@ def plot_confusion(
     counts = confusion.values
     share = counts / counts.sum(1, keepdims=True).clip(1)
     ink, colors = plt.rcParams['text.color'], [plt.rcParams['axes.facecolor'], '#1f5f99']
-    ax.imshow(share, cmap=LinearSegmentedColormap.from_list('confusion', colors), norm=PowerNorm(.4, 0, 1))
+    ax.imshow(share, cmap=LinearSegmentedColormap.from_list('confusion', colors), norm=PowerNorm(.3, 0, 1))
     names = [c if len(c) <= 16 else c[:15] + '…' for c in confusion.columns]
     ax.set(xlabel='predicted', ylabel='true')
     ax.set_yticks(range(n), names, parse_math=False)

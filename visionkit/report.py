@@ -151,7 +151,7 @@ def _seed_accuracy(run):
 
 def _train_seconds(run): return (run.get('seconds') or {}).get('train', float(run.history.seconds.sum()))
 
-# %% ../nbs/08_report.ipynb #294f0b3c
+# %% ../nbs/08_report.ipynb #cd1448b8
 _lines = {'loss': dict(train='train_loss', valid='valid_loss'),
           'accuracy': dict(train='train_accuracy', valid='accuracy'),
           'learning rate': {}, 'momentum': dict(momentum='mom')}
@@ -174,8 +174,13 @@ def _panel(ax, h, what, figure=None):
         ax.plot(x, y, label=name, lw=1.6, color=_colors.get(name, f'C{i}'), **marks)
     for s in x[1:][h.stage.values[1:] != h.stage.values[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
     if figure is not None: ax.axhline(figure, lw=1, ls='--', color='C2', label='seed')
-    if what == 'learning rate' and min(map(np.nanmin, lines.values())) > 0: ax.set_yscale('log')
-    ax.set(title=what, xlabel='epoch')
+    values = np.concatenate([y[np.isfinite(y)] for y in lines.values()])
+    if what == 'accuracy':
+        late = np.concatenate([y[len(x)//5:] for y in lines.values()] + [[values.max() if figure is None else figure]])
+        low, high = np.nanmin(late), max(np.nanmax(late), values.max())
+        ax.set_ylim(low - .05*(high - low) - .002, high + .05*(high - low) + .002)
+    elif values.min() > 0 and values.max() > 5*values.min(): ax.set_yscale('log')
+    ax.set(title=what, xlabel='epoch', xlim=(.5, len(x) + .5))
     ax.xaxis.get_major_locator().set_params(integer=True)
     if len(lines) + (figure is not None) > 1: ax.legend(frameon=False, fontsize=8)
 
@@ -195,12 +200,12 @@ def plot_history(
     for ax, (what, figure) in zip(axs.flat, panels): _panel(ax, h, what, figure)
     return fig
 
-# %% ../nbs/08_report.ipynb #7cafe015
+# %% ../nbs/08_report.ipynb #18a832a8
 _themes = {False: ('#1b2430', '#ffffff', ['#0b6e99', '#d9730d', '#3f8f5f', '#8a5fb5', '#b8467a', '#7a6a53']),
            True:  ('#dbe4ee', '#18202b', ['#5db8dd', '#f0a35e', '#7fc79b', '#bfa0e0', '#e48ab3', '#c0ac8d'])}
 
 def _png(draw, size, alt, layout=None):
-    "An HTML picture of what `draw(figure)` draws, in both themes; the 'constrained' `layout` makes room for labels"
+    "An HTML picture of what `draw(figure)` draws, in both themes; the 'compressed' `layout` makes room for labels"
     def data(dark):
         ink, face, colors = _themes[dark]
         rc = {k: ink for k in ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color')}
@@ -266,7 +271,7 @@ def _facts(run):
     rows = [f'<tr><th>{k}</th><td>{escape(str(v))}</td></tr>' for k, v in facts.items() if v not in (None, '')]
     return f'<table class=facts>{"".join(rows)}</table>'
 
-# %% ../nbs/08_report.ipynb #b52a8890
+# %% ../nbs/08_report.ipynb #42c2fe33
 def _curves(run):
     panels = _panels(run.history, _seed_accuracy(run))
     if not panels: return '<p>No epoch is finished yet.</p>'
@@ -286,7 +291,7 @@ def _confusions(run):
     rows = [(escape(r.true), escape(r.pred), f'{r.n:g}', percent(r.n/size[r.true], 1)) for r in pairs.itertuples()]
     table = _table(head, rows, (2, 3)) if rows else '<p>No image was confused.</p>'
     draw, size = lambda fig: plot_confusion(m, fig.subplots()), (2 + .3*len(m),)*2
-    heat = f'<div><h3>Confusion</h3>{_png(draw, size, "confusion matrix", "constrained")}</div>' if len(m) <= 20 else ''
+    heat = f'<div><h3>Confusion</h3>{_png(draw, size, "confusion matrix", "compressed")}</div>' if len(m) <= 20 else ''
     return f'<div class=pair>{heat}<div><h3>Most confused pairs</h3>{table}</div></div>'
 
 def _is_png(s):

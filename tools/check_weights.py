@@ -1,0 +1,18 @@
+"Evaluate every network kept under results/ on its recipe's held-out images: the accuracy must be exactly the stored one."
+import json, sys
+from visionkit.all import *
+from visionkit.recipes.core import *
+
+def check(weights):
+    "A line on one stored network; True if its figure is reproduced"
+    result = json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))
+    recipe = get_recipe(result['recipe'])
+    learn = recipe_learner(recipe)
+    load_weights(learn.model, weights)
+    accuracy, stored = Predictions.from_learner(learn).accuracy, result['metrics']['accuracy_last']
+    print(f"{weights.relative_to(results_dir())}: {accuracy:.4f}, stored {stored:.4f}")
+    return accuracy == stored
+
+if __name__ == '__main__':
+    wrong = [w for w in sorted(results_dir().rglob('*.safetensors')) if not check(w)]
+    sys.exit(f'{len(wrong)} stored networks do not reproduce their figure' if wrong else 0)
