@@ -85,7 +85,12 @@ def test_interrupt_and_resume(shell, tmp_path):
     process.send_signal(signal.SIGINT)
     error = process.communicate()[1]
     assert process.returncode == 130 and 'run the same line again' in error
-    assert len(history.read_text().splitlines()) >= 2
+    before = history.read_text().splitlines()
+    assert 2 <= len(before) < 31
+    assert shell('run', 'digits').returncode == 0
+    assert len(history.read_text().splitlines()) == 31 and history.read_text().splitlines()[:len(before)] == before
+    result = json.loads((tmp_path/'runs'/'digits-0'/'result.json').read_text())
+    assert not result['smoke'] and result['metrics']['accuracy_last'] >= .98
 
 def test_two_processes_do_not_share_a_run(shell, tmp_path):
     from filelock import FileLock

@@ -17,14 +17,14 @@ from fastprogress.fastprogress import progress_bar
 from plum import Function
 from .core import *
 
-# %% ../nbs/02_cache.ipynb #849e7bd4
+# %% ../nbs/02_cache.ipynb #29b0dc58
 def _refuse_random(tfms, split_idx):
     "Raise `InputError` if one of the item transforms `tfms` draws at random in training"
     for t in tfms:
         if split_idx == 1 or not isinstance(t, RandTransform) or t.split_idx == 1: continue
         if isinstance(t, Resize) and t.method == ResizeMethod.Squish: continue
-        raise InputError(f'item transform {camel2words(type(t).__name__, "")} is random in training, and a cached image never changes: '
-                         "use Resize(size, method='squish'), a deterministic pad or crop (CropPad), or a batch transform (batch_tfms)")
+        raise InputError(f'item transform {type(t).__name__} is random in training, and a cached image never changes: '
+                         "use Resize(size, method='squish'), CropPad (not random), or a batch transform (batch_tfms)")
 
 # %% ../nbs/02_cache.ipynb #f16b4cd6
 class _Store:
@@ -32,11 +32,11 @@ class _Store:
     images,take,token = None,None,None
     def __reduce__(self): return _Store, ()
 
-# %% ../nbs/02_cache.ipynb #37d14273
+# %% ../nbs/02_cache.ipynb #0166ed26
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
     disk_gb = 50 # decoded images kept under `cache_dir()` in all; the least recently used make room
-    reuse_memory = True # keep freed memory in the process where batches are large (see "Memory given back too early")
+    reuse_memory = True # keep freed memory where batches on the CPU are large (see "Memory given back too early")
 
     def __init__(self,
         dataset=None, # `Datasets` with one image as input
@@ -64,7 +64,7 @@ class CachedDL(TfmdDL):
 
     def get_idxs(self):
         if self.wgts is None or not self.shuffle or not self.n: return super().get_idxs()
-        return self.rng.choices(range(len(self.wgts)), cum_weights=self.wgts, k=self.n)
+        return self.rng.choices(range(len(self.wgts)), self.wgts, k=self.n)
 
     def new(self, dataset=None, cls=None, **kwargs):
         same, ours = dataset is None or dataset is self.dataset, issubclass(cls or type(self), CachedDL)
@@ -75,14 +75,13 @@ class CachedDL(TfmdDL):
         return res
 
 def _weights(wgts, items):
-    "Cumulated weights, or `InputError`"
+    "`wgts` as floats, or `InputError`"
     if wgts is None: return None
-    wgts = np.asarray(wgts, dtype=float)
-    if wgts.shape != (len(items),) or not (wgts >= 0).all() or not 0 < wgts.sum() < np.inf:
-        raise InputError(f'wgts: {len(items)} items need {len(items)} weights, none of them negative and not all of them 0')
-    return list(accumulate(wgts))
+    wgts, n = np.asarray(wgts, dtype=float), len(items)
+    if wgts.shape == (n,) and (wgts >= 0).all() and 0 < wgts.sum() < np.inf: return wgts.tolist()
+    raise InputError(f'wgts: {n} items need {n} weights, none of them negative and not all of them 0')
 
-# %% ../nbs/02_cache.ipynb #90d2d322
+# %% ../nbs/02_cache.ipynb #868abee2
 @patch
 def _apart(self:CachedDL):
     "May image and targets be computed apart?"
@@ -95,24 +94,29 @@ def _item(self:CachedDL, i):
     "The image of item `i`, all its transforms done; then its targets where they come with it"
     try: x = self.dataset.tls[0][i] if self._apart() else self.create_item(i)
     except _broken as e:
-        raise InputError(f'cannot read {_name(self.dataset, i)} ({" ".join(str(e).split())}): repair or remove it') from e
+        said = ' '.join(str(e).split())
+        raise InputError(f'cannot read {_name(self.dataset, i)} ({said}): repair or remove it') from e
     try: x = self.after_item(x)
-    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} asks to be skipped: leave it out of the items instead') from e
+    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} asks to be skipped: leave it out') from e
     return x if isinstance(x, (tuple, list)) else (x,)
 
-def _name(ds, i): return str(L(getattr(ds, 'items', None) or [f'item {i}'], use_list=None)[i if hasattr(ds, 'items') else 0])
+def _name(ds, i):
+    "Item `i` in one line: its path, or its row of a table"
+    known = isinstance(ds, (Datasets, TfmdLists))
+    return ' '.join(str(L(ds.items, use_list=None)[i]).split())[:200] if known else f'item {i}'
 
-# %% ../nbs/02_cache.ipynb #b25d9b73
+# %% ../nbs/02_cache.ipynb #62cdb85d
 @patch
 def _row(self:CachedDL, i, shape=None):
     "The image of item `i` as `(C, H, W)` bytes, or `InputError`"
     x, name = self._item(i)[0], _name(self.dataset, i)
-    if not isinstance(x, Tensor): raise InputError(f'{name} gives a {type(x).__name__}, not a tensor: add ToTensor() to item_tfms (ImageBlock has it)')
+    if not isinstance(x, Tensor): raise InputError(f'{name} gives a {type(x).__name__}: add ToTensor() to item_tfms')
     if x.dtype != torch.uint8 or x.ndim != 3:
-        raise InputError(f'{name} gives {str(x.dtype)[6:]} of shape {tuple(x.shape)}, but CachedDL keeps images, uint8 of shape (C, H, W): '
-                         'leave floats to batch_tfms (IntToFloatTensor, Normalize), and other inputs to the default loader')
+        raise InputError(f'{name} gives {str(x.dtype)[6:]} of shape {tuple(x.shape)}, but CachedDL keeps uint8 images '
+                         '(C, H, W): leave floats to batch_tfms (IntToFloatTensor), other inputs to the default loader')
     if shape and x.shape != shape:
-        raise InputError(f"{name} has shape {tuple(x.shape)}, others {tuple(shape)}: add item_tfms=Resize(size, method='squish')")
+        raise InputError(f'{name} has shape {tuple(x.shape)}, others {tuple(shape)}: '
+                         "add Resize(size, method='squish') to item_tfms")
     return x
 
 # %% ../nbs/02_cache.ipynb #7f4842a3
@@ -134,26 +138,27 @@ class _Decoder(torch.utils.data.Dataset):
             except Exception: return i
         return -1
 
-# %% ../nbs/02_cache.ipynb #6464302b
+# %% ../nbs/02_cache.ipynb #3a67c0ce
 @patch
 def _decode(self:CachedDL, out):
     "Fill `out` with all rows"
-    n = self.decoders if sys.platform == 'linux' and len(out) > 4*_Decoder.step else 0
-    chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n, worker_init_fn=_reuse_memory,
-                                         multiprocessing_context='fork' if n else None)
-    # Piped output stays clean: fastprogress writes its bar into files, too
+    no_fork = sys.platform != 'linux' or multiprocessing.current_process().daemon
+    n = 0 if no_fork or len(out) <= 4*_Decoder.step else self.decoders
+    chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n,
+                                         worker_init_fn=_reuse_memory, multiprocessing_context='fork' if n else None)
+    # Piped output stays clean: fastprogress would write its bar into files, too
     if len(chunks) > 8 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
     for bad in chunks:
         if bad < 0: continue
         self._row(bad, out.shape[1:])
-        raise RuntimeError(f'{_name(self.dataset, bad)} could not be decoded in a process of its own, but can here: try num_workers=0')
+        raise RuntimeError(f'{_name(self.dataset, bad)} fails in a worker process, but not here: try num_workers=0')
     return out
 
 def _shared(shape):
     "An uninitialised tensor that processes forked from this one can write to"
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
-# %% ../nbs/02_cache.ipynb #65d96ec3
+# %% ../nbs/02_cache.ipynb #f65fdb4b
 def _through(o, fs, memo, j=0):
     "`o` through the functions `fs[j:]`; from a plain value on, `memo` remembers the result"
     if j == len(fs): return o
@@ -167,21 +172,25 @@ def _through(o, fs, memo, j=0):
 @patch
 def _targets(self:CachedDL):
     "Columns of targets, a list each"
-    if not self._apart(): return list(zip(*[self._item(i)[1:] for i in range(len(self.dataset))]))
+    if not self._apart(): return list(map(list, zip(*[self._item(i)[1:] for i in range(len(self.dataset))])))
     def column(tl):
-        fs, memo, items = [partial(f, split_idx=tl.tfms.split_idx) for f in (*tl.tfms.fs, *self.after_item.fs)], {}, L(tl.items, use_list=None)
+        fs = [partial(f, split_idx=tl.tfms.split_idx) for f in (*tl.tfms.fs, *self.after_item.fs)]
+        items, memo = L(tl.items, use_list=None), {}
         return [_through(items[i], fs, memo) for i in range(len(items))]
     return [column(tl) for tl in self.dataset.tls[1:]]
 
-# %% ../nbs/02_cache.ipynb #29e67584
+# %% ../nbs/02_cache.ipynb #d7246209
+def _collated(vals):
+    "`vals` as one batch, of their own type"
+    try: return retain_types(fa_collate(vals), vals[0])
+    except (TypeError, RuntimeError) as e:
+        said = ' '.join(str(e).split())[:150]
+        raise InputError(f'targets do not make a batch ({said}): CachedDL takes targets of one shape') from e
+
 def _taker(vals):
-    "A function from indices to that part of `vals`, collated; for a GPU it goes through page-locked memory, without waiting"
-    if not isinstance(vals, Tensor):
-        try: col = retain_types(fa_collate(vals), vals[0])
-        except (TypeError, RuntimeError) as e:
-            raise InputError(f'targets do not make a batch ({" ".join(str(e).split())[:150]}): CachedDL takes targets of one shape') from e
-        if not isinstance(col, Tensor): return lambda idxs, device: retain_types(fa_collate([vals[i] for i in idxs.tolist()]), vals[0])
-        vals = col
+    "A function from indices to that part of `vals`; for a GPU it goes through page-locked memory, without waiting"
+    vals = vals if isinstance(vals, Tensor) else _collated(col := vals)
+    if not isinstance(vals, Tensor): return lambda idxs, device: _collated([col[i] for i in idxs.tolist()])
     typ, plain = type(vals), vals.as_subclass(Tensor)
     def take(idxs, device):
         if device is None or device.type != 'cuda': return plain.index_select(0, idxs).as_subclass(typ)
@@ -189,31 +198,34 @@ def _taker(vals):
         return torch.index_select(plain, 0, idxs, out=out).to(device, non_blocking=True).as_subclass(typ)
     return take
 
-# %% ../nbs/02_cache.ipynb #4c7b29c8
+# %% ../nbs/02_cache.ipynb #da47a005
 _libraries = 'fastai fastcore fasttransform torch torchvision PIL numpy plum builtins pathlib'.split()
 
 def _describe(o, seen=None):
     "Plain values that change when what `o` does changes: names, settings, byte code, captured variables"
     if isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o)
+    if isinstance(o, (type, BuiltinFunctionType)): return f'{o.__module__}.{o.__qualname__}'
+    if isinstance(o, np.ndarray): return [str(o.dtype), o.shape, hashlib.sha256(np.ascontiguousarray(o)).hexdigest()]
     seen = {} if seen is None else seen
-    if id(o) in seen: return 'seen'
-    seen[id(o)] = o
     sub = partial(_describe, seen=seen)
-    if isinstance(o, (list, tuple, L)): return [sub(x) for x in o]
+    if isinstance(o, tuple): return [sub(x) for x in o]
+    if isinstance(o, CodeType): return [o.co_code.hex(), o.co_names, sub(o.co_consts)]
+    if id(o) in seen: return 'seen'
+    seen[id(o)] = o # and stays alive, or another object might get its id
+    if isinstance(o, (list, L)): return [sub(x) for x in o]
     if isinstance(o, (set, frozenset)): return sorted(map(repr, o))
     if isinstance(o, dict): return [[sub(k), sub(v)] for k, v in o.items()]
-    if isinstance(o, (Tensor, np.ndarray)): return hashlib.sha256(np.ascontiguousarray(to_np(o) if isinstance(o, Tensor) else o)).hexdigest()
+    if isinstance(o, Tensor): return sub(to_np(o))
     if isinstance(o, Function): return [sub(m.implementation) for m in o.methods]
-    if isinstance(o, partial): return sub([o.func, o.args, o.keywords])
-    if isinstance(o, MethodType): return sub([o.__self__, o.__func__])
-    if isinstance(o, CodeType): return [o.co_code.hex(), o.co_names, sub(o.co_consts)]
-    if isinstance(o, type) or isinstance(o, BuiltinFunctionType): return f'{o.__module__}.{o.__qualname__}'
+    if isinstance(o, partial): return sub((o.func, o.args, o.keywords))
+    if isinstance(o, MethodType): return sub((o.__self__, o.__func__))
     if isinstance(o, FunctionType):
-        return [o.__qualname__, sub([o.__code__, o.__defaults__, [c.cell_contents for c in o.__closure__ or ()]])]
-    own = [v for c in type(o).__mro__ if c.__module__.split('.')[0] not in _libraries for v in vars(c).values() if callable(v)]
-    return [sub(type(o)), sub({k: v for k, v in getattr(o, '__dict__', {}).items() if not k.startswith('__')}), sub(own)]
+        return sub((o.__qualname__, o.__code__, o.__defaults__, tuple(c.cell_contents for c in o.__closure__ or ())))
+    ours = [c for c in type(o).__mro__ if c.__module__.split('.')[0] not in _libraries]
+    state = {k: v for k, v in getattr(o, '__dict__', {}).items() if not k.startswith('__')}
+    return sub((type(o), state, tuple(v for c in ours for v in vars(c).values() if callable(v))))
 
-# %% ../nbs/02_cache.ipynb #bea6f382
+# %% ../nbs/02_cache.ipynb #863dfb51
 @patch
 def _source(self:CachedDL):
     "The file behind each item, and the transforms that make an image of it; None where items do not lead to files"
@@ -234,24 +246,26 @@ def _file(self:CachedDL, shape):
         text = repr((stats, _describe([*tfms, *self._active()]), shape, PIL.__version__, fastai.__version__))
         folder.mkdir(parents=True, exist_ok=True)
         file = folder/f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy'
-        if file.exists() or os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 1.02*math.prod(shape): return file
+        room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 1.02*math.prod(shape)
+        if room or file.exists(): return file
         warnings.warn(f'{folder} is full or read-only: decoded images stay in memory')
     except OSError as e: warnings.warn(f'decoded images stay in memory: {e}')
 
 @patch
 def _active(self:CachedDL): return [t for t in self.after_item.fs if t.split_idx in (None, self.after_item.split_idx)]
 
-# %% ../nbs/02_cache.ipynb #ca6af78d
+# %% ../nbs/02_cache.ipynb #a14e1e9f
 def _opened(file, shape, rows):
     "The images in `file` as a tensor; None if it is absent, damaged, or does not hold `rows` ({index: image})"
     try: a = np.load(file, mmap_mode='c')
     except (OSError, ValueError, EOFError): return None
-    if a.shape != shape or a.dtype != np.uint8 or not all(np.array_equal(a[i], to_np(x)) for i, x in rows.items()): return None
+    if a.shape != shape or a.dtype != np.uint8: return None
+    if not all(np.array_equal(a[i], to_np(x)) for i, x in rows.items()): return None
     with suppress(OSError): os.utime(file)
     return torch.from_numpy(a)
 
 def _mapped(f, shape):
-    "An array of bytes in the open file `f`, as `.npy`; the space is reserved at once, as a disk that fills up later would kill the process"
+    "An array of bytes in the open file `f`, as `.npy`; its space is reserved: a disk full later would kill the process"
     np.lib.format.write_array_header_1_0(f, dict(descr='|u1', fortran_order=False, shape=shape))
     f.flush()
     getattr(os, 'posix_fallocate', lambda fd, at, n: os.ftruncate(fd, at+n))(f.fileno(), f.tell(), math.prod(shape))
@@ -264,57 +278,66 @@ def _make_room(folder, gb):
         size += n
         if i and size > gb*1e9: f.unlink(missing_ok=True)
 
-# %% ../nbs/02_cache.ipynb #5368ab08
+# %% ../nbs/02_cache.ipynb #85ec037b
 @patch
 def _images(self:CachedDL):
     "All images as one tensor: opened if they are on disk already, else decoded"
-    n, apart = len(self.dataset), self._apart()
-    targets = lambda i: [tl[i] for tl in self.dataset.tls[1:]] if apart else self._item(i)[1:]
-    look = lambda: {i: (self._row(i), *targets(i)) for i in {k*(n-1)//7 for k in range(8)}}
-    seen = look()
-    rows, first = {i: o[0] for i, o in seen.items()}, seen[0][0]
-    shape = (n, *first.shape)
-    def decode(out):
-        odd = [i for i, o in look().items() if not equals(o, seen[i])]
-        if odd: raise InputError(f'{_name(self.dataset, odd[0])} comes out differently each time: its item transforms or get_y draw at random. '
-                                 'Make them deterministic, or do it as a batch transform (batch_tfms)')
-        return self._decode(out)
+    seen, n = self._sample(), len(self.dataset)
+    shape, rows = (n, *seen[0][0].shape), {i: x for i, (x, *_) in seen.items()}
     file = self._file(shape)
-    images = decode(_shared(shape)) if file is None else _opened(file, shape, rows)
+    images = self._decode_checked(_shared(shape), seen) if file is None else _opened(file, shape, rows)
     if images is None:
         with FileLock(f'{file}.lock'):
             images = _opened(file, shape, rows)
-            if images is None: images = self._write(file, shape, decode)
-    return images.as_subclass(type(first))
+            if images is None: images = self._write(file, shape, seen)
+    return images.as_subclass(type(seen[0][0]))
 
 @patch
-def _write(self:CachedDL, file, shape, decode):
+def _sample(self:CachedDL):
+    "Eight items, or fewer, from first to last: `{index: (image, *targets)}`"
+    n, apart = len(self.dataset), self._apart()
+    targets = lambda i: [tl[i] for tl in self.dataset.tls[1:]] if apart else self._item(i)[1:]
+    return {i: (self._row(i), *targets(i)) for i in sorted({k*(n-1)//7 for k in range(8)})}
+
+@patch
+def _decode_checked(self:CachedDL, out, seen):
+    "Fill `out`, unless the items `seen` come out differently now"
+    odd = [i for i, o in self._sample().items() if not equals(o, seen[i])]
+    if not odd: return self._decode(out)
+    raise InputError(f'{_name(self.dataset, odd[0])} comes out differently each time: an item transform or get_y draws '
+                     'at random. Make it deterministic, or a batch transform (batch_tfms)')
+
+@patch
+def _write(self:CachedDL, file, shape, seen):
+    "Decode into `file` and open it; in memory if the disk is full after all"
     for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process: we hold the lock
     try:
         with atomic_write(file, 'w+b') as f:
             out = _mapped(f, shape)
-            decode(torch.from_numpy(out))
+            self._decode_checked(torch.from_numpy(out), seen)
             out.flush()
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
         warnings.warn(f'{file.parent} is full: decoded images stay in memory')
-        return decode(_shared(shape))
-    _make_room(file.parent, self.disk_gb)
-    return _opened(file, shape, {})
+        return self._decode_checked(_shared(shape), seen)
+    images = _opened(file, shape, {})
+    with suppress(OSError): _make_room(file.parent, self.disk_gb)
+    return images
 
-# %% ../nbs/02_cache.ipynb #b48d2ecd
+# %% ../nbs/02_cache.ipynb #95225b97
 @patch
 def build(self:CachedDL):
     "Decode now, instead of before the first batch; a second call returns at once"
     self.after_item.split_idx = getattr(self.dataset, 'split_idx', None)
     tls = self.dataset.tls if isinstance(self.dataset, Datasets) else []
-    token = repr((_describe([self._active(), *[tl.tfms.fs for tl in tls[:1]]]), [id(tl.items) for tl in tls]))
+    token = repr((_describe([self._active(), *(tl.tfms.fs for tl in tls[:1])]), [id(tl.items) for tl in tls]))
     if self.store.token == token or not len(self.dataset): return
     if self.store.token: self.store = _Store()
-    own = [nm for nm in ('create_item', 'create_batch', 'do_batch', 'retain') if not isinstance(getattr(self, nm), MethodType)]
+    methods = 'create_item', 'create_batch', 'do_batch', 'retain'
+    own = [nm for nm in methods if not isinstance(getattr(self, nm), MethodType)]
     if own or self.before_batch.fs or not self.indexed or len(tls) and self.dataset.n_inp != 1:
-        raise InputError('CachedDL serves items of one image and any targets from an indexed dataset, and collates them itself: use the default '
-                         f'loader (no dl_type) for several inputs, iterables and {", ".join(own) or "before_batch"}')
+        raise InputError('CachedDL takes one image and its targets from an indexed dataset, and collates them itself: '
+                         f'for several inputs, iterables, {", ".join(own) or "before_batch"} use the default loader')
     _refuse_random(self.after_item.fs, self.after_item.split_idx)
     state = get_rng_state()
     try:
