@@ -2,6 +2,7 @@
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
+from PIL import Image
 from conftest import MAIN
 
 def fails(done, *words):
@@ -22,7 +23,8 @@ def test_run_report_evaluate_predict(shell, tmp_path):
     digits = Path(shell('fetch', 'digits').stdout.strip())
     summary = json.loads(shell('evaluate', run, digits, '--json').stdout)
     assert summary['n'] == 1797 and summary['classes'] == 10 and 0 < summary['accuracy'] <= 1
-    image = next(digits.rglob('*.png'))
+    image = tmp_path/'any-size.png'
+    Image.open(next(digits.rglob('*.png'))).resize((40, 30)).save(image)
     name, pred, p = shell('predict', run, image).stdout.strip().split('\t')
     assert name == str(image) and pred in map(str, range(10)) and 0 < float(p) <= 1
 
@@ -59,6 +61,14 @@ def test_folder_of_another_recipe(shell, tmp_path):
     run.mkdir(parents=True)
     (run/'recipe.json').write_text(json.dumps(dict(recipe='mnist-step1', recipe_hash='0', seed=0, fold=None, smoke=True)))
     fails(shell('run', 'digits', '--smoke'), 'mnist-step1', 'choose another --out')
+
+def test_damaged_run(shell, tmp_path):
+    run = tmp_path/'runs'/'digits-0-smoke'
+    run.mkdir(parents=True)
+    (run/'recipe.json').write_text('{"recipe": ')
+    fails(shell('run', 'digits', '--smoke'), 'recipe.json is missing or damaged')
+
+def test_folds_never_train_on_a_test_set(shell): fails(shell('run', 'mnist-step1', '--fold', 0), 'has a test set of its own')
 
 def test_truncated_checkpoint(shell, tmp_path):
     assert shell('run', 'digits', '--smoke').returncode == 0

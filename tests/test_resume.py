@@ -34,7 +34,7 @@ def dls_at(stage):
     return block.dataloaders(get_source('digits'), bs=stage.bs, dl_type=CachedDL)
 
 groups = lambda m: [params(m[:2]), params(m[2:])]
-stages = [Stage(8, bs=128, epochs=2, lr=1e-2), Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
+stages = [Stage(8, bs=128, epochs=2, lr=1e-2, opt=Spec('torch.optim.Adam')), Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
           Stage(10, bs=256, epochs=1, lr=1e-3, freeze=True, opt=Spec('torch.optim.SGD', momentum=.9))]
 set_seed(3)
 learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accuracy)

@@ -31,15 +31,12 @@ def cmd_fetch(args):
     from visionkit.data import get_source
     print(get_source(args.name))
 
-# %% ../nbs/09_cli.ipynb #14b8c0f7
+# %% ../nbs/09_cli.ipynb #194a29ac
 def cmd_run(args):
     "train a recipe; run the same line again to resume"
     if args.data: os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
-    try: run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
-    except KeyboardInterrupt:
-        print('\nstopped: run the same line again to go on', file=sys.stderr)
-        return 130
+    run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
     m, figure = run.result['metrics'], run.result['seed_figure']
     held = f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m else 'nothing held out, so no figure'
     print(f"{run.path}: {held}, {run.result['seconds']['train']:.0f} s of training"
@@ -69,7 +66,7 @@ def cmd_scoreboard(args):
     print(f'{len(problems)} problems' if problems else 'every stored figure agrees with its own history')
     return 1 if problems else 0
 
-# %% ../nbs/09_cli.ipynb #0feb6201
+# %% ../nbs/09_cli.ipynb #5ef25086
 def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
@@ -112,8 +109,15 @@ def main(
     warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # fastai's import sets it off
     try: return args.f(args) or 0
     except InputError as e:
-        print(f'visionkit: {e}', file=sys.stderr)
+        # fastai puts a line of its own before an error that comes from a callback
+        print('visionkit:', ' '.join(str(e).rsplit(':\n\t', 1)[-1].split()), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print('\nstopped: run the same line again to go on', file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as e:
+        print(f'visionkit: {e}', file=sys.stderr)
+        return 2

@@ -7,11 +7,12 @@ __all__ = ['registry', 'tiny', 'in_colab', 'InputError', 'nearest', 'atomic_writ
            'set_rng_state', 'run_info', 'Spec', 'build', 'OneCycle', 'Constant', 'Plateau', 'Curve', 'Stage', 'to_json',
            'fingerprint']
 
-# %% ../nbs/00_core.ipynb #9f484636
+# %% ../nbs/00_core.ipynb #1aa20cfc
 import difflib, hashlib, importlib.util, json, math, os, platform, random, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -216,7 +217,7 @@ class Stage:
 # %% ../nbs/00_core.ipynb #e7ea7bac
 registry = {} # name → Recipe
 
-# %% ../nbs/00_core.ipynb #8085a8ee
+# %% ../nbs/00_core.ipynb #171f33f6
 def to_json(o):
     "`o` (dataclasses, `Spec`s, slices, paths, functions) as plain JSON values"
     if isinstance(o, Spec): return {'call': o.name, **({'args': to_json(o.args)} if o.args else {}), **to_json(o.kwargs)}
@@ -227,7 +228,10 @@ def to_json(o):
     if isinstance(o, (str, int, float, bool, type(None))): return o
     if isinstance(o, Path): return str(o)
     if hasattr(o, 'item') and getattr(o, 'size', None) == 1: return o.item()
-    # A function or object has no canonical text; its name is the best there is
-    return f'{getattr(o, "__module__", "")}.{getattr(o, "__qualname__", type(o).__qualname__)}'
+    if isinstance(o, partial): return {'partial': to_json(o.func), 'args': to_json(o.args), **to_json(o.keywords)}
+    if hasattr(o, '__qualname__'): return f'{o.__module__}.{o.__qualname__}'
+    # Other objects have no canonical text: their class, their plain settings, and those of the function they wrap (fastai's losses)
+    plain = {k: v for k, v in vars(o).items() if isinstance(v, (str, int, float, bool, type(None)))} if hasattr(o, '__dict__') else {}
+    return {'object': type(o).__qualname__, **plain, **({'func': to_json(o.func)} if hasattr(o, 'func') else {})}
 
 def fingerprint(o): return hashlib.sha256(json.dumps(to_json(o), sort_keys=True).encode()).hexdigest()[:12]

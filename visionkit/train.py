@@ -6,8 +6,8 @@
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'Precision', 'History', 'plain',
            'loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights', 'load_weights']
 
-# %% ../nbs/05_train.ipynb #c845a326
-import csv, io, json, time
+# %% ../nbs/05_train.ipynb #22037323
+import csv, dataclasses, io, json, time
 from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open, torch as st
 from .core import *
@@ -65,7 +65,7 @@ class LRSchedule(Callback):
         self.opt.set_hyper('lr', [lr*factor*self.factor for lr in self.lrs])
         if mom is not None: self.opt.set_hyper('mom', mom)
 
-# %% ../nbs/05_train.ipynb #a9dfbefe
+# %% ../nbs/05_train.ipynb #306bc2e4
 class PlateauSchedule(LRSchedule):
     "`LRSchedule` whose factor torch's `ReduceLROnPlateau` lowers when `sched.monitor` stops falling"
     def before_fit(self):
@@ -76,14 +76,16 @@ class PlateauSchedule(LRSchedule):
         names, values = self.recorder.metric_names[1:], self.recorder.log[1:]
         if self.sched.monitor not in names: raise InputError(f'Plateau watches {self.sched.monitor!r}, which is not recorded: {names}')
         if len(values) < 2 or self.recorder.cancel_train: return
-        self.plateau.step(values[names.index(self.sched.monitor)])
+        value = values[names.index(self.sched.monitor)]
+        if value is None: raise InputError(f'Plateau watches {self.sched.monitor!r}, and there are no held-out images to compute it on')
+        self.plateau.step(value)
         self.factor = self.plateau.optimizer.param_groups[0]['lr']
     def state_dict(self): return dict(factor=self.factor, plateau=self.plateau.state_dict())
     def load_state_dict(self, sd):
         self.factor = self.plateau.optimizer.param_groups[0]['lr'] = sd['factor']
         self.plateau.load_state_dict(sd['plateau'])
 
-# %% ../nbs/05_train.ipynb #6191459c
+# %% ../nbs/05_train.ipynb #16d4023f
 def fast_dtype(
     device=None, # defaults to fastai's default device
 ):
@@ -97,7 +99,7 @@ class Precision(MixedPrecision):
     run_valid = False
     def __init__(self, dtype='auto', channels_last:bool=True): self.dtype, self.channels_last, self.inside = dtype, channels_last, False
     def before_fit(self):
-        device = self.dls.device
+        device = next(self.model.parameters()).device
         dtype = fast_dtype(device) if self.dtype == 'auto' else self.dtype
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
@@ -111,7 +113,7 @@ class Precision(MixedPrecision):
     # An exception in a batch must not leave autocast switched on for the rest of the session
     def after_cancel_batch(self): self.after_loss()
 
-# %% ../nbs/05_train.ipynb #0be6c412
+# %% ../nbs/05_train.ipynb #429ddb2c
 class History(Callback):
     "Append one row an epoch to `rows`: stage, epoch (both from 1), losses, accuracies, lr of each group, momentum, seconds"
     order, run_valid = Recorder.order + 5, False
@@ -127,13 +129,14 @@ class History(Callback):
         if not self.n or self.recorder.cancel_train or self.recorder.cancel_valid: return
         loss, right = float(self.loss_sum)/self.n, None if self.right is None else float(self.right)/self.n
         valid = dict(zip(self.recorder.metric_names[2:], self.recorder.log[2:]))
+        n = len(self.dls.valid_ds)
         # fastai averages batches in float32; the accuracy is a count, so get it back exactly
-        if valid.get('accuracy') is not None: valid['accuracy'] = round(valid['accuracy']*(n := len(self.dls.valid_ds)))/n
+        if valid.get('accuracy') is not None: valid['accuracy'] = round(valid['accuracy']*n)/n
         self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=loss, train_accuracy=right,
                               **{k: v for k, v in valid.items() if k != 'time'}, lr=[float(h['lr']) for h in self.first],
                               mom=float(self.first[-1]['mom']) if 'mom' in self.first[-1] else None, seconds=time.time()-self.started))
 
-# %% ../nbs/05_train.ipynb #686d78c3
+# %% ../nbs/05_train.ipynb #3e32fe97
 def plain(o):
     "`o` with fastai and NumPy containers turned into dicts, lists, numbers and tensors"
     if isinstance(o, torch.Tensor): return o.detach().as_subclass(torch.Tensor)
@@ -142,6 +145,15 @@ def plain(o):
     if isinstance(o, (list, L)): return [plain(x) for x in o]
     if isinstance(o, np.ndarray): return torch.from_numpy(o)
     return o.item() if isinstance(o, np.generic) else o
+
+def _cb_state(cb):
+    "What `cb` must remember, or None; a callback passes unknown names on to the model, so look at its class"
+    if hasattr(type(cb), 'state_dict'): return cb.state_dict()
+    return {k: vars(cb)[k] for k in ('best', 'wait') if k in vars(cb)} if isinstance(cb, TrackerCallback) else None
+
+def _set_cb_state(cb, state):
+    if hasattr(type(cb), 'load_state_dict'): cb.load_state_dict(state)
+    else: vars(cb).update(state)
 
 def _normalizers(dls): return [t for t in L(getattr(dls.train.after_batch, 'fs', [])) if isinstance(t, Normalize)]
 
@@ -161,7 +173,7 @@ class Checkpoint:
         state = dict(position, model=learn.model.state_dict(), opt=plain(learn.opt.state_dict()), rng=get_rng_state(),
                      loaders=[dl.rng.getstate() for dl in learn.dls.loaders], stats=[(t.mean, t.std) for t in _normalizers(learn.dls)],
                      smooth=(smooth.count, smooth.val), scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else {},
-                     cbs={cb.name: cb.state_dict() for cb in learn.cbs if hasattr(cb, 'state_dict')})
+                     cbs={cb.name: s for cb in learn.cbs if (s := _cb_state(cb)) is not None})
         try:
             with atomic_write(self.path) as f: torch.save(plain(state), f)
         except OSError as e:
@@ -170,36 +182,47 @@ class Checkpoint:
     def load(self):
         "The saved state, or None if there is no file yet"
         if not self.path.exists(): return
-        try: return torch.load(self.path, map_location='cpu', weights_only=True)
+        try:
+            state = torch.load(self.path, map_location='cpu', weights_only=True)
+            if 'rng' not in state or 'model' not in state: raise ValueError('not a checkpoint')
         except Exception as e:
             raise InputError(f'{self.path} is no readable checkpoint (truncated, or made by something else): move it away or choose another folder') from e
+        return state
 
     def restore(self, learn, state):
         "Put `state` into `learn`; the generators last, when nothing else can draw from them"
-        learn.model.load_state_dict(state['model'])
-        learn.opt.load_state_dict(state['opt'])
-        for t, (mean, std) in zip(_normalizers(learn.dls), state['stats']): t.mean, t.std = to_device((mean, std), learn.dls.device)
+        device = next(learn.model.parameters()).device
+        # torch's optimisers move their state to the parameters themselves, fastai's do not
+        opt = state['opt'] if isinstance(learn.opt, OptimWrapper) else to_device(state['opt'], device)
+        try:
+            learn.model.load_state_dict(state['model'])
+            learn.opt.load_state_dict(opt)
+        except (RuntimeError, KeyError, ValueError, AssertionError) as e:
+            raise InputError(f'{self.path} was made with another network or optimiser: move it away or choose another folder') from e
+        for t, (mean, std) in zip(_normalizers(learn.dls), state['stats']): t.mean, t.std = mean.to(device), std.to(device)
         if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
         for cb in learn.cbs:
-            if cb.name in state['cbs']: cb.load_state_dict(state['cbs'][cb.name])
+            if cb.name in state['cbs']: _set_cb_state(cb, state['cbs'][cb.name])
         learn.recorder.smooth_loss.count, learn.recorder.smooth_loss.val = state['smooth']
         for dl, s in zip(learn.dls.loaders, state['loaders']): dl.rng.setstate(s)
         set_rng_state(state['rng'])
 
-# %% ../nbs/05_train.ipynb #a81634a7
+# %% ../nbs/05_train.ipynb #1214867b
 @patch
-def _enter_stage(self:Learner, stage, dls_at, base_loss):
-    "Loaders, loss, optimiser and freezing of `stage`; returns the learning rate of each group"
+def _enter_stage(self:Learner, stage, dls_at, loss, opt):
+    "Loaders, loss, a new optimiser if `opt` is given, and freezing of `stage`; returns the learning rate of each group"
     if dls_at: self.dls = dls_at(stage)
-    self.loss_func = base_loss if stage.loss is None else build(stage.loss)
-    if stage.opt is not None: self.opt_func, self.opt = opt_func_of(stage.opt), None
-    if self.opt is None: self.create_opt()
+    self.loss_func = loss if stage.loss is None else build(stage.loss)
+    if opt is not None: self.opt_func, self.opt = opt_func_of(opt), None
+    if self.opt is None:
+        self.create_opt()
+        self.own_wd = self.opt.hypers[0].get('wd')
     lrs = group_lrs(stage.lr, len(self.opt.param_lists), stage.freeze)
     if stage.freeze: self.freeze()
     elif self.opt.frozen_idx > 0: self.unfreeze()
     # fastai zeroes gradients and steps every parameter that has one: weight decay would go on shrinking the frozen layers
     for p in self.model.parameters(): p.grad = None
-    wd = self.wd if stage.wd is None else stage.wd
+    wd = next((w for w in (stage.wd, self.wd, getattr(self, 'own_wd', None)) if w is not None), None)
     if wd is not None: self.opt.set_hypers(wd=wd)
     return lrs
 
@@ -215,13 +238,14 @@ def stage_cbs(
 @patch
 def _run_epochs(self:Learner, start, after_epoch, restore):
     "fastai's own epoch loop, from `start`"
+    self.train_iter = start*len(self.dls.train)
     restore()
     for epoch in range(start, self.n_epoch):
         self.epoch = epoch
         self._with_events(self._do_epoch, 'epoch', CancelEpochException)
         after_epoch(epoch+1)
 
-# %% ../nbs/05_train.ipynb #5323b13f
+# %% ../nbs/05_train.ipynb #38a3ffe1
 def write_history(
     path, # a CSV file
     rows:list, # as `History` makes them
@@ -242,22 +266,28 @@ def fit_stages(self:Learner,
     precision=True, # True: a `Precision()`; False: plain float32; or a `Precision` of your own
 ):
     "Train through `stages` and return the joined history as a DataFrame, also kept as `learn.history`; `learn.resumed` counts the epochs found done"
-    stages, marks = list(stages), [fingerprint(s) for s in stages]
+    stages = list(stages)
+    # A callback object changes while it works, so only its class counts
+    marks = [fingerprint(dataclasses.replace(s, cbs=tuple(c if isinstance(c, Spec) else type(c) for c in s.cbs))) for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None
     if state and state['marks'][:state['stage']+1] != marks[:state['stage']+1]:
         raise InputError(f'{ckpt.path} was made by other stages: give another `out`, or the stages it was made with')
-    rows, base_loss = state['history'] if state else [], self.loss_func
+    rows, loss, opt_func, saved = state['history'] if state else [], self.loss_func, self.opt_func, None
     self.resumed = len(rows)
-    precision = Precision() if precision is True else precision
+    if precision is True: precision = None if self._grab_cbs(MixedPrecision) else Precision()
     def save(k, epoch):
-        if not ckpt: return
+        nonlocal saved
+        if not ckpt or saved == (k, epoch): return
+        saved = k, epoch
         ckpt.save(self, stage=k, epoch=epoch, marks=marks, history=rows)
         write_history(ckpt.path.parent/'history.csv', rows)
     try:
         for k in range(state['stage'] if state else 0, len(stages)):
             stage, resumed = stages[k], state if state and k == state['stage'] else None
-            lrs = self._enter_stage(stage, dls_at, base_loss)
+            # An optimiser lasts until a later stage brings its own; a resumed stage must make anew the one it was using
+            opt = next((s.opt for s in reversed(stages[:k+1]) if s.opt is not None), opt_func) if resumed else stage.opt
+            lrs = self._enter_stage(stage, dls_at, loss, opt)
             def restore():
                 if resumed: ckpt.restore(self, resumed)
                 elif k == 0: save(0, 0)
@@ -265,9 +295,11 @@ def fit_stages(self:Learner,
                 self.n_epoch = stage.epochs
                 self._with_events(partial(self._run_epochs, resumed['epoch'] if resumed else 0, partial(save, k), restore),
                                   'fit', CancelFitException, self._end_cleanup)
+                # A callback may have ended the stage early: it is over all the same
+                if not resumed or resumed['epoch'] < stage.epochs: save(k, stage.epochs)
     finally:
         if precision: precision.after_loss()
-        self.loss_func = base_loss
+        self.loss_func, self.opt_func = loss, opt_func
     self.history = pd.DataFrame(rows)
     return self.history
 

@@ -105,7 +105,7 @@ def recipe_learner(
     from fastai.vision.all import Learner, accuracy
     return Learner(recipe_dls(recipe, recipe.stages[0], split), recipe_model(recipe), loss_func=recipe.loss.build(), metrics=accuracy)
 
-# %% ../../nbs/recipes/core.ipynb #499264fb
+# %% ../../nbs/recipes/core.ipynb #1670db27
 def run_name(
     recipe:Recipe, # what is trained
     seed:int, # its seed
@@ -122,20 +122,26 @@ def claimed(
     "Hold `folder` against other processes"
     from filelock import FileLock, Timeout
     folder = Path(folder)
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as e: raise InputError(f'{folder} cannot be a folder: a file is in the way, choose another --out') from e
-    except PermissionError as e: raise InputError(f'{folder} cannot be made: permission denied, choose another --out') from e
     lock = FileLock(folder/'.lock', timeout=0)
-    try: lock.acquire()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (FileExistsError, NotADirectoryError) as e: raise InputError(f'{folder} cannot be a folder: a file is in the way, choose another --out') from e
     except Timeout as e: raise InputError(f'{folder} is in use by another process: wait for it, or choose another --out') from e
+    except OSError as e: raise InputError(f'{folder} cannot be written ({e.strerror}): choose another --out') from e
     try: yield folder
     finally: lock.release()
+
+def _read_json(path):
+    "The dict in the file `path`"
+    try: return dict(json.loads(path.read_text(encoding='utf-8')))
+    except (OSError, ValueError, TypeError) as e: raise InputError(f'{path} is missing or damaged: the run cannot be used, make it anew elsewhere') from e
 
 def _start(folder, recipe, seed, fold):
     "`recipe.json` of a new run, or that of the run already there"
     path, about = folder/'recipe.json', dict(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=seed, fold=fold, smoke=recipe.is_smoke)
     if path.exists():
-        there = json.loads(path.read_text())
+        there = _read_json(path)
         if {k: there.get(k) for k in about} != about:
             raise InputError(f'{folder} holds a run of {there.get("recipe")} that was set up differently: choose another --out')
         return there
@@ -143,7 +149,7 @@ def _start(folder, recipe, seed, fold):
     with atomic_write(path, 'w') as f: json.dump(about, f, indent=1)
     return about
 
-# %% ../../nbs/recipes/core.ipynb #8aa6bd92
+# %% ../../nbs/recipes/core.ipynb #b33c2dd7
 def run_result(
     recipe:Recipe, # what was trained
     about:dict, # its `recipe.json`
@@ -163,14 +169,16 @@ def run_result(
 def _write_json(path, o):
     with atomic_write(path, 'w') as f: json.dump(o, f, indent=1)
 
-def _fold_splitter(fold, n=5):
+def _fold_splitter(recipe, fold, n=5):
     "Hold out fold `fold` of `n`, or nothing for 'all'"
     from visionkit.data import kfolds
+    if recipe.split.name == 'GrandparentSplitter':
+        raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
     if fold not in range(n): raise InputError(f'there is no fold {fold}: folds are 0 to {n-1}')
     return kfolds(n)[fold]
 
-# %% ../../nbs/recipes/core.ipynb #d5c4550e
+# %% ../../nbs/recipes/core.ipynb #e105c374
 def reproduce(
     name:str, # a recipe's name
     seed:int=0, # of every generator
@@ -185,11 +193,11 @@ def reproduce(
     from visionkit.report import Run, html_report
     from visionkit.train import loader_stats, save_weights
     began, recipe = time.time(), get_recipe(name).smoke() if smoke else get_recipe(name)
+    split = None if fold is None else _fold_splitter(recipe, fold)
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
         about = _start(folder, recipe, seed, fold)
-        if (folder/'result.json').exists(): return Run(folder)
+        if (folder/'result.json').exists() and (folder/'report.html').exists(): return Run(folder)
         set_seed(seed)
-        split = None if fold is None else _fold_splitter(fold)
         learn = recipe_learner(recipe, split)
         with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, lambda s: recipe_dls(recipe, s, split), folder)
         rows = rows.to_dict('records')
@@ -201,14 +209,15 @@ def reproduce(
         html_report([Run(folder)], folder/'report.html')
         return Run(folder)
 
-# %% ../../nbs/recipes/core.ipynb #0bcd04fa
+# %% ../../nbs/recipes/core.ipynb #99283a74
 def stored_runs(
     recipe:Recipe, # any recipe
 ):
-    "The stored full results of `recipe`, a dict a seed (or fold)"
-    return [json.loads(p.read_text(encoding='utf-8')) for p in sorted((results_dir()/recipe.name).glob('*.json'))]
+    "The stored full results of `recipe` as it is today, a dict a seed"
+    found = [json.loads(p.read_text(encoding='utf-8')) for p in sorted((results_dir()/recipe.name).glob('*.json'))]
+    return [r for r in found if r['recipe_hash'] == recipe.recipe_hash and r['fold'] is None]
 
-# %% ../../nbs/recipes/core.ipynb #7cef00ae
+# %% ../../nbs/recipes/core.ipynb #387a46be
 def load_run(
     folder, # a finished run's folder
 ):
@@ -216,10 +225,10 @@ def load_run(
     from visionkit.train import load_weights
     folder = Path(folder)
     if not (folder/'model.safetensors').exists(): raise InputError(f'{folder} holds no finished run: give a folder that `visionkit run` made')
-    about = json.loads((folder/'recipe.json').read_text())
-    recipe = get_recipe(about['recipe'])
-    if about['smoke']: recipe = recipe.smoke()
-    if recipe.recipe_hash != about['recipe_hash']: raise InputError(f'{folder} was trained by another version of {recipe.name}: train it anew')
+    about = _read_json(folder/'recipe.json')
+    recipe = get_recipe(about.get('recipe', ''))
+    if about.get('smoke'): recipe = recipe.smoke()
+    if recipe.recipe_hash != about.get('recipe_hash'): raise InputError(f'{folder} was trained by another version of {recipe.name}: train it anew')
     model = recipe_model(recipe)
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
 
@@ -230,14 +239,15 @@ def run_loader(
     label=None, # function of a file to its class, or None
 ):
     "The recipe's validation pipeline over any files"
-    from fastai.vision.all import Categorize, Datasets, IntToFloatTensor, Normalize, PILImage, PILImageBW, Resize, ResizeMethod, ToTensor, tensor
+    from fastai.vision.all import Categorize, Datasets, IntToFloatTensor, Normalize, PILImage, PILImageBW, ToTensor, tensor
     from visionkit.cache import CachedDL
+    from visionkit.data import CenterResize, OpenImage, sources
     stage = recipe.stages[-1]
-    make = (PILImageBW if recipe.n_in == 1 else PILImage).create
-    dsets = Datasets(files, [[make], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
-    resize = [Resize(stage.size, ResizeMethod.Squish)] if stage.size else []
+    image = OpenImage(PILImageBW if recipe.n_in == 1 else PILImage)
+    dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
+    resize = CenterResize(stage.size or sources[recipe.source].size)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
-    return CachedDL(dsets, bs=stage.bs, after_item=[*resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize])
+    return CachedDL(dsets, bs=stage.bs, after_item=[resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize])
 
 def evaluate(
     folder, # a finished run's folder
