@@ -1,5 +1,5 @@
 "What a notebook cell cannot show of CachedDL: other processes, kills, full disks, tables, test-time augmentation, distribution."
-import errno, os, signal, subprocess, sys, time, types
+import errno, multiprocessing, os, random, signal, sys, time, types
 from pathlib import Path
 
 import numpy as np
@@ -8,30 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fastai.vision.all import (CategoryBlock, ColReader, CrossEntropyLossFlat, DataBlock, IndexSplitter, ImageBlock, ItemTransform,
-                               L, Learner, Normalize, PILImageBW, RandomSplitter, Resize, TensorImage, TfmdDL, get_image_files,
+from fastai.vision.all import (CategoryBlock, ColReader, CrossEntropyLossFlat, DataBlock, IndexSplitter, ImageBlock,
+                               ItemTransform, L, Learner, Normalize, PILImageBW, RandomSplitter, Resize, TensorImage, TfmdDL, get_image_files,
                                nn, parent_label)
 from visionkit.cache import CachedDL
 from visionkit.core import InputError
-
-# A script that two processes can run: decodes the folder argv[1] with CachedDL and prints a checksum
-SCRIPT = '''
-import sys, time
-from fastai.vision.all import *
-from visionkit.cache import CachedDL
-def slow(x:PILImageBW):
-    time.sleep(float(sys.argv[2]))
-    return x
-block = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_items=lambda p: get_image_files(p).sorted(), get_y=parent_label,
-                  splitter=IndexSplitter([]), item_tfms=[Resize(8, method='squish'), slow])
-class Watched(CachedDL):
-    def _decode(self, out):
-        print('decoding', flush=True)
-        return super()._decode(out)
-dl = block.dataloaders(Path(sys.argv[1]), dl_type=Watched, device='cpu').train
-dl.build()
-print('sum', int(dl.store.images.long().sum()))
-'''
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
@@ -55,30 +36,50 @@ def loaders(folder, dl_type=CachedDL, **kwargs):
     own = {k: kwargs.pop(k) for k in list(kwargs) if k in ('get_y', 'item_tfms', 'splitter', 'batch_tfms')}
     return block(**own).dataloaders(folder, **{**dict(bs=16, dl_type=dl_type, num_workers=0, device='cpu'), **kwargs})
 
-def start(folder, seconds=0., **kwargs):
-    return subprocess.Popen([sys.executable, '-W', 'ignore', '-c', SCRIPT, str(folder), str(seconds)], stdout=subprocess.PIPE,
-                            text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, **kwargs)
-
 def files(folder): return sorted(f.name for f in folder.iterdir() if f.suffix != '.lock')
 
+def build_slowly(folder, seconds, report):
+    "Runs in a process of its own: decode `folder`, `seconds` an image, and report"
+    os.setsid()
+    class Watched(CachedDL):
+        def _decode(self, out):
+            report.put('decoding')
+            return super()._decode(out)
+    def slow(x:PILImageBW):
+        time.sleep(seconds)
+        return x
+    dl = loaders(folder, Watched, item_tfms=[Resize(8, method='squish'), slow], num_workers=2).train
+    dl.build()
+    report.put(int(dl.store.images.long().sum()))
+
+def start(folder, seconds):
+    context = multiprocessing.get_context('fork')
+    report = context.Queue()
+    process = context.Process(target=build_slowly, args=(folder, seconds, report))
+    process.start()
+    return process, report
+
+def finish(process, report):
+    out = []
+    while not out or out[-1] == 'decoding': out.append(report.get(timeout=120))
+    process.join(60)
+    assert process.exitcode == 0
+    return out
+
 def test_two_processes_decode_once(folder, own_cache):
-    both = [start(folder, .02) for _ in range(2)]
-    out = [p.communicate(timeout=120)[0].split() for p in both]
-    assert [p.returncode for p in both] == [0, 0]
-    assert sum(o.count('decoding') for o in out) == 1
-    assert out[0][-1] == out[1][-1]
+    both = [start(folder, .01) for _ in range(2)]
+    one, two = [finish(*o) for o in both]
+    assert (one + two).count('decoding') == 1
+    assert one[-1] == two[-1]
     assert len(files(own_cache)) == 1
 
 def test_killed_while_decoding(folder, own_cache):
-    p = start(folder, .1, start_new_session=True)
-    assert p.stdout.readline() == 'decoding\n'
-    time.sleep(.3)
-    os.killpg(p.pid, signal.SIGKILL)
-    p.wait()
+    process, report = start(folder, .01)
+    assert report.get(timeout=120) == 'decoding'
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join(60)
     assert len(files(own_cache)) == 1 and files(own_cache)[0].startswith('.') # a temporary file, under another name
-    other = start(folder, .1) # the same pipeline, so the same cache file
-    out = other.communicate(timeout=120)[0].split()
-    assert out[0] == 'decoding' and other.returncode == 0
+    assert finish(*start(folder, .01))[0] == 'decoding' # the same pipeline, so the same cache file
     assert len(files(own_cache)) == 1 and files(own_cache)[0].endswith('.npy')
 
 def test_interrupted_leaves_nothing(folder, own_cache, monkeypatch):
@@ -135,17 +136,22 @@ def test_error_in_a_transform_is_not_disguised(folder):
     def picky(x:PILImageBW):
         if np.asarray(x)[0, 0] > 200: raise KeyError('picky')
         return x
-    with pytest.raises(KeyError, match='picky'): loaders(folder, num_workers=2, item_tfms=[Resize(8, method='squish'), picky]).one_batch()
+    dls = loaders(folder, num_workers=2, item_tfms=[Resize(8, method='squish'), picky])
+    with pytest.raises(KeyError, match='picky'): dls.one_batch()
 
-def test_nothing_on_a_piped_stdout(folder):
-    assert start(folder).communicate(timeout=120)[0].splitlines()[0] == 'decoding'
+def test_nothing_on_a_piped_stdout(tmp_path, capfd):
+    for i in range(200):
+        (tmp_path/str(i % 2)).mkdir(exist_ok=True)
+        Image.new('L', (8, 8), i).save(tmp_path/str(i % 2)/f'{i}.png')
+    loaders(tmp_path).train.build()
+    assert capfd.readouterr().out == ''
 
 def test_table(folder, own_cache):
     paths = get_image_files(folder).sorted()
     df = pd.DataFrame(dict(name=[str(p.relative_to(folder)) for p in paths], label=[p.parent.name for p in paths]))
     def dls(df, dl_type):
-        b = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_x=ColReader('name', pref=f'{folder}/'), get_y=ColReader('label'),
-                      splitter=IndexSplitter([]), item_tfms=Resize(8, method='squish'))
+        b = DataBlock((ImageBlock(PILImageBW), CategoryBlock), get_x=ColReader('name', pref=f'{folder}/'),
+                      get_y=ColReader('label'), splitter=IndexSplitter([]), item_tfms=Resize(8, method='squish'))
         return b.dataloaders(df, bs=16, dl_type=dl_type, num_workers=0, shuffle=False, device='cpu')
     for (x, y), (x2, y2) in zip(dls(df, CachedDL).train, dls(df, TfmdDL).train, strict=True):
         assert torch.equal(x, x2) and torch.equal(y, y2)
@@ -166,7 +172,8 @@ def test_whole_tuples(folder, own_cache):
 def test_in_memory_dataset_without_tuples():
     images = [TensorImage(torch.full((3, 4, 4), i, dtype=torch.uint8)) for i in range(10)]
     for a, b in zip(CachedDL(images, bs=4), TfmdDL(images, bs=4, num_workers=0), strict=True): assert torch.equal(a, b)
-    for a, b in zip(CachedDL([(o, 1) for o in images], bs=None), TfmdDL([(o, 1) for o in images], bs=None, num_workers=0), strict=True):
+    pairs = [(o, 1) for o in images]
+    for a, b in zip(CachedDL(pairs, bs=None), TfmdDL(pairs, bs=None, num_workers=0), strict=True):
         assert torch.equal(a[0], b[0]) and a[1] == b[1]
 
 def test_pipeline_changed_after_the_first_batch(folder):
@@ -197,7 +204,8 @@ def test_distributed(folder, monkeypatch):
     try: import fastai.distributed
     except NameError: # fastai.distributed needs accelerate, for a callback that is not used here
         sys.modules.pop('fastai.distributed', None)
-        monkeypatch.setitem(sys.modules, 'accelerate', types.SimpleNamespace(Accelerator=type('Accelerator', (), {'__init__': lambda self: None})))
+        stub = type('Accelerator', (), {'__init__': lambda self: None})
+        monkeypatch.setitem(sys.modules, 'accelerate', types.SimpleNamespace(Accelerator=stub))
         import fastai.distributed
     monkeypatch.setattr(fastai.distributed.DistributedDL, '_broadcast', lambda self, t, rank: t)
     dl = loaders(folder, shuffle=False, drop_last=False).train
@@ -209,10 +217,9 @@ def test_decoding_and_opening_train_alike(folder, own_cache):
     def weights():
         torch.manual_seed(1)
         np.random.seed(1)
-        import random
         random.seed(1)
-        learn = Learner(loaders(folder, splitter=RandomSplitter(.1, seed=0), num_workers=2), nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
-                        loss_func=CrossEntropyLossFlat())
+        learn = Learner(loaders(folder, splitter=RandomSplitter(.1, seed=0), num_workers=2),
+                        nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), loss_func=CrossEntropyLossFlat())
         with learn.no_bar(), learn.no_logging(): learn.fit(2)
         return learn.model[1].weight.detach()
     first = weights()

@@ -30,7 +30,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.cache.CachedDL._images': ('cache.html#cacheddl._images', 'visionkit/cache.py'),
                                  'visionkit.cache.CachedDL._item': ('cache.html#cacheddl._item', 'visionkit/cache.py'),
                                  'visionkit.cache.CachedDL._row': ('cache.html#cacheddl._row', 'visionkit/cache.py'),
-                                 'visionkit.cache.CachedDL._sample': ('cache.html#cacheddl._sample', 'visionkit/cache.py'),
+                                 'visionkit.cache.CachedDL._seen': ('cache.html#cacheddl._seen', 'visionkit/cache.py'),
                                  'visionkit.cache.CachedDL._source': ('cache.html#cacheddl._source', 'visionkit/cache.py'),
                                  'visionkit.cache.CachedDL._targets': ('cache.html#cacheddl._targets', 'visionkit/cache.py'),
                                  'visionkit.cache.CachedDL._write': ('cache.html#cacheddl._write', 'visionkit/cache.py'),

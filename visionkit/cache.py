@@ -278,11 +278,12 @@ def _make_room(folder, gb):
         size += n
         if i and size > gb*1e9: f.unlink(missing_ok=True)
 
-# %% ../nbs/02_cache.ipynb #85ec037b
+# %% ../nbs/02_cache.ipynb #b87c881f
 @patch
 def _images(self:CachedDL):
     "All images as one tensor: opened if they are on disk already, else decoded"
-    seen, n = self._sample(), len(self.dataset)
+    n = len(self.dataset)
+    seen = {i: self._seen(i) for i in sorted({k*(n-1)//7 for k in range(8)})}
     shape, rows = (n, *seen[0][0].shape), {i: x for i, (x, *_) in seen.items()}
     file = self._file(shape)
     images = self._decode_checked(_shared(shape), seen) if file is None else _opened(file, shape, rows)
@@ -293,19 +294,22 @@ def _images(self:CachedDL):
     return images.as_subclass(type(seen[0][0]))
 
 @patch
-def _sample(self:CachedDL):
-    "Eight items, or fewer, from first to last: `{index: (image, *targets)}`"
-    n, apart = len(self.dataset), self._apart()
-    targets = lambda i: [tl[i] for tl in self.dataset.tls[1:]] if apart else self._item(i)[1:]
-    return {i: (self._row(i), *targets(i)) for i in sorted({k*(n-1)//7 for k in range(8)})}
+def _seen(self:CachedDL, i, x=None):
+    "Image (`x`, or decoded) and targets of item `i`"
+    targets = [tl[i] for tl in self.dataset.tls[1:]] if self._apart() else self._item(i)[1:]
+    return (self._row(i) if x is None else x, *targets)
 
 @patch
 def _decode_checked(self:CachedDL, out, seen):
-    "Fill `out`, unless the items `seen` come out differently now"
-    odd = [i for i, o in self._sample().items() if not equals(o, seen[i])]
-    if not odd: return self._decode(out)
-    raise InputError(f'{_name(self.dataset, odd[0])} comes out differently each time: an item transform or get_y draws '
-                     'at random. Make it deterministic, or a batch transform (batch_tfms)')
+    "Fill `out`; `InputError` if items that were `seen` once come out differently now"
+    def check(i, x=None):
+        if equals(self._seen(i, x), seen[i]): return
+        raise InputError(f'{_name(self.dataset, i)} comes out differently each time: an item transform or get_y draws '
+                         'at random. Make it deterministic, or a batch transform (batch_tfms)')
+    for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are caught before the long decoding, …
+    self._decode(out)
+    for i in seen: check(i, out[i]) # … the others after it
+    return out
 
 @patch
 def _write(self:CachedDL, file, shape, seen):

@@ -44,7 +44,7 @@ one_cycle = Stage(bs=128, epochs=15, lr=.015, sched=OneCycle(.3, 25, 1e4, torch=
 step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, jitter)
 ladder = [step0, step1, step2, step3, step4, step5, step6]
 
-# %% ../../nbs/recipes/mnist_ladder.ipynb #5ef758cc
+# %% ../../nbs/recipes/mnist_ladder.ipynb #4da8b350
 def ladder_table():
     "The ladder as a DataFrame: parameters, the seed's and our accuracies in %, seconds of training"
     import pandas as pd
@@ -53,7 +53,9 @@ def ladder_table():
         row = dict(step=step.name[-1], new=step.title.split(': ')[1], params=step.params, seed_test=100*step.seed_figure['value'])
         runs = stored_runs(step)
         mean = lambda key: 100*sum(r['metrics'][key] for r in runs)/len(runs)
-        if runs: row.update(test=mean('accuracy_last'), train=mean('train_accuracy_last'), n=len(runs), seconds=runs[0]['seconds']['train'])
+        if runs:
+            row.update(test=mean('accuracy_last'), train=mean('train_accuracy_last'), n=len(runs))
+            row['seconds'] = sum(r['seconds']['train'] for r in runs)/len(runs)
         rows.append(row)
     return pd.DataFrame(rows).set_index('step')
 
