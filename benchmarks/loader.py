@@ -1,18 +1,20 @@
 """Images per second of CachedDL against fastai's default loader, side by side.
 
-For each data set: the default loader with its best worker count, then rounds that alternate between the two loaders, so that both meet the same
-load of the machine. Item transforms are Resize (squish) and ToTensor, batch transforms IntToFloatTensor and Normalize; a second line adds the
-recipes' own augmentation. First epochs include decoding, starting from no cache. Ratios are medians over the rounds."""
+For each data set: the default loader with its best worker count, then rounds that alternate between the two loaders, so
+that both meet the same load of the machine. Item transforms are Resize (squish) and ToTensor, batch transforms
+IntToFloatTensor and Normalize; a second line adds the recipes' own augmentation. First epochs include decoding, starting
+from no cache. Ratios are medians over the rounds."""
 import argparse, contextlib, os, statistics, tempfile, time, warnings
 warnings.filterwarnings('ignore')
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--data', nargs='+', default=['mnist', 'characters'], choices=['mnist', 'characters', 'digits'], help='data sets')
+    names = ['mnist', 'characters', 'digits']
+    p.add_argument('--data', nargs='+', default=names[:2], choices=names, help='data sets (default: mnist characters)')
     p.add_argument('--n', type=int, help='at most so many images, drawn with a fixed seed')
     p.add_argument('--bs', type=int, default=64, help='batch size of both loaders (default 64, as in fastai)')
     p.add_argument('--rounds', type=int, default=3, help='rounds of side by side measurement (default 3)')
-    p.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2, 4], help='worker counts to try for the default loader')
+    p.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2, 4], help='for the default loader to try')
     p.add_argument('--threads', type=int, help="torch's threads in the main process (default: torch's own choice)")
     p.add_argument('--first', action='store_true', help='measure first epochs only')
     return p.parse_args()
@@ -20,8 +22,8 @@ def arguments():
 def main():
     args = arguments()
     import torch
-    from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, L, Normalize, PILImage, PILImageBW, Resize, get_image_files,
-                                   imagenet_stats, mnist_stats, parent_label)
+    from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, L, Normalize, PILImage, PILImageBW, Resize,
+                                   get_image_files, imagenet_stats, mnist_stats, parent_label)
     from visionkit.cache import CachedDL
     from visionkit.data import get_source
     try: from visionkit.augment import BatchAffine, ColorJitter
@@ -31,7 +33,8 @@ def main():
 
     setups = dict(mnist=('training', PILImageBW, 28, mnist_stats, lambda: [BatchAffine(degrees=7)]),
                   digits=('', PILImageBW, 8, ([.3], [.37]), lambda: [BatchAffine(degrees=7)]),
-                  characters=('', PILImage, 224, imagenet_stats, lambda: [BatchAffine(degrees=10, fill=1.), ColorJitter(.2, .2)]))
+                  characters=('', PILImage, 224, imagenet_stats,
+                              lambda: [BatchAffine(degrees=10, fill=1.), ColorJitter(.2, .2)]))
 
     def epoch(dl):
         start, n = time.perf_counter(), 0
@@ -66,7 +69,8 @@ def main():
         print(f'\n{name}: {len(files):,} images at {size} px')
         default_rates = {w: epoch(loader(num_workers=w)) for w in args.workers}
         best = max(default_rates, key=default_rates.get)
-        print('  default loader, images/s by workers: ' + ', '.join(f'{w}: {r:,.0f}' for w, r in default_rates.items()) + f' -> {best}')
+        tried = ', '.join(f'{w}: {r:,.0f}' for w, r in default_rates.items())
+        print(f'  default loader, images/s by workers: {tried} -> {best}')
 
         def compare(title, theirs, ours):
             rounds = [(theirs(), ours()) for _ in range(args.rounds)]
@@ -76,17 +80,19 @@ def main():
                   f'({", ".join(f"{b/a:.2f}" for a, b in rounds)})', flush=True)
 
         first = lambda **kw: epoch(loader(dl_type=CachedDL, **kw))
-        with empty_cache(): compare('first epoch, memory only', lambda: epoch(loader(num_workers=best)), lambda: first(disk=False))
+        theirs_first = lambda: epoch(loader(num_workers=best))
+        with empty_cache(): compare('first epoch, memory only', theirs_first, lambda: first(disk=False))
         def on_empty_disk():
             with empty_cache(): return first()
-        compare('first epoch, writes the disk cache', lambda: epoch(loader(num_workers=best)), on_empty_disk)
+        compare('first epoch, writes the disk cache', theirs_first, on_empty_disk)
         with empty_cache():
             first()
-            compare('first epoch, finds the disk cache', lambda: epoch(loader(num_workers=best)), first)
+            compare('first epoch, finds the disk cache', theirs_first, first)
             if args.first: continue
             for augment in (False, True) if BatchAffine else (False,):
                 theirs, ours = loader(augment, num_workers=best), loader(augment, dl_type=CachedDL)
                 for _ in range(3): epoch(ours) # until the heap has its size
-                compare(f'later epochs{", with augmentation" if augment else ""}', lambda: epoch(theirs), lambda: several(ours))
+                title = 'later epochs, with augmentation' if augment else 'later epochs'
+                compare(title, lambda: epoch(theirs), lambda: several(ours))
 
 if __name__ == '__main__': main()

@@ -138,7 +138,7 @@ class _Decoder(torch.utils.data.Dataset):
             except Exception: return i
         return -1
 
-# %% ../nbs/02_cache.ipynb #3a67c0ce
+# %% ../nbs/02_cache.ipynb #1e49f7b7
 @patch
 def _decode(self:CachedDL, out):
     "Fill `out` with all rows"
@@ -147,7 +147,7 @@ def _decode(self:CachedDL, out):
     chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n,
                                          worker_init_fn=_reuse_memory, multiprocessing_context='fork' if n else None)
     # Piped output stays clean: fastprogress would write its bar into files, too
-    if len(chunks) > 8 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
+    if len(chunks) > 32 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
     for bad in chunks:
         if bad < 0: continue
         self._row(bad, out.shape[1:])

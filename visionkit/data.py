@@ -6,7 +6,7 @@
 __all__ = ['sources', 'count_images', 'Source', 'unpack', 'has_source', 'get_source', 'char_label', 'LabelledPath', 'image_items',
            'StratifiedSplitter', 'KFold', 'kfolds', 'OpenImage', 'CenterResize', 'image_block', 'relabel']
 
-# %% ../nbs/01_data.ipynb #07c93edc
+# %% ../nbs/01_data.ipynb #25a70348
 import bz2, gzip, hashlib, lzma, os, shutil, stat, struct, sys, tarfile, zipfile, zlib
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import fastai.data
 from fastai.vision.all import *
+from fastcore.net import urlsave
 from fastdownload.core import check, checks_module, download_url
 from fastprogress.fastprogress import progress_bar
 from filelock import FileLock
@@ -271,12 +272,15 @@ def has_source(
     src = _source(name)
     return not src.archives or _unpacked(src).is_dir() or _find(src) is not None
 
-# %% ../nbs/01_data.ipynb #190d6da3
+# %% ../nbs/01_data.ipynb #c9b569d9
 def _download(src, folder):
     "Fetch the archives of `src` into `folder`; each must have its publisher's size and hash"
     files, watched = [], IN_NOTEBOOK or sys.stderr.isatty()
     for url, md5 in src.urls.items():
-        file = Path(download_url(url, folder/Path(url).name, timeout=30, show_progress=watched))
+        file = folder/Path(url).name
+        # fastai's downloader draws its bar even into a log
+        if watched: download_url(url, file, timeout=30)
+        else: Path(urlsave(url, file.with_name(f'{file.name}.part'), timeout=30)).replace(file)
         if md5: good = hashlib.md5(file.read_bytes()).hexdigest() == md5
         else: good = check(checks_module(fastai.data), url, file)
         if not good: raise InputError(f"{url}: what came does not have its publisher's size and hash; try again")
