@@ -22,7 +22,7 @@ def outputs(cell):
         data = o.get('data', {})
         if 'text/markdown' in data: yield ''.join(data['text/markdown'])
         elif 'text/plain' in data: yield '```\n' + ''.join(data['text/plain']) + '\n```'
-        elif o.output_type == 'stream': yield '```\n' + ''.join(o.text) + '```'
+        elif o.get('name') == 'stdout': yield '```\n' + ''.join(o.text) + '```'
 
 def readme():
     "The text of README.md"
