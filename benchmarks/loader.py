@@ -2,8 +2,8 @@
 
 For each data set: the default loader with its best worker count, then rounds that alternate between the two loaders, so
 that both meet the same load of the machine. Item transforms are Resize (squish) and ToTensor, batch transforms
-IntToFloatTensor and Normalize; a second line adds the recipes' own augmentation. First epochs include decoding, starting
-from no cache. Ratios are medians over the rounds."""
+IntToFloatTensor and Normalize; a second line adds the recipes' own augmentation. First epochs include decoding,
+starting from no cache. Ratios are medians over the rounds."""
 import argparse, contextlib, os, statistics, tempfile, time, warnings
 warnings.filterwarnings('ignore')
 
