@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['conv', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2', 'mnist_step3', 'mnist_step4',
-           'mnist_step5', 'mnist_step6', 'Residual', 'custom_resnet', 'digits_net']
+           'mnist_step5', 'mnist_step6', 'Residual', 'custom_resnet', 'ConcatPool', 'concat_pool_head',
+           'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'digits_net']
 
-# %% ../nbs/04_models.ipynb #265107fc
+# %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
 from functools import partial
-import torch
+import torch, torch.nn.functional as F
+from fastai.layers import ConvLayer, LinBnDrop, ResBlock
 from torch import nn
+from torchvision.models import resnet18
 from .core import InputError
 
 # %% ../nbs/04_models.ipynb #069d1eaf
@@ -138,6 +141,118 @@ def custom_resnet(
         b(256, 512, then='MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
         nn.MaxPool2d(4),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]))
+
+# %% ../nbs/04_models.ipynb #63cf5258
+class ConcatPool(nn.Module):
+    "The maximum and the mean of each channel, as (n, 2·channels)"
+    def forward(self, x): return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
+
+def concat_pool_head(
+    ni:int, # channels of the body's last map
+    n_out:int, # classes
+)->nn.Sequential:
+    "The head of fastai 1.0.61's `cnn_learner`: linear layers start from He's normal weights and biases of zero"
+    head = nn.Sequential(ConcatPool(), nn.BatchNorm1d(2*ni), nn.Dropout(.25), nn.Linear(2*ni, 512), nn.ReLU(),
+                         nn.BatchNorm1d(512), nn.Dropout(.5), nn.Linear(512, n_out))
+    for l in head:
+        if isinstance(l, nn.Linear):
+            nn.init.kaiming_normal_(l.weight)
+            nn.init.zeros_(l.bias)
+    return head
+
+def resnet18_concat(
+    n_out:int=62, # classes
+)->nn.Sequential:
+    "Seed 000: ResNet18 from random weights with fastai 1's head, 11,736,190 parameters with 62 classes, 11,709,514 with ten"
+    body = nn.Sequential(*list(resnet18(weights=None).children())[:-2])
+    return nn.Sequential(body, concat_pool_head(512, n_out))
+
+# %% ../nbs/04_models.ipynb #08e9f579
+def body_groups(
+    model:nn.Sequential, # body and head
+)->list:
+    "Three lists of parameters: the first six children of the body, the rest of it, the head (fastai's cut of a ResNet)"
+    body, head = model
+    return [list(part.parameters()) for part in (body[:6], body[6:], head)]
+
+# %% ../nbs/04_models.ipynb #f7907365
+def load_body(
+    model:nn.Module, # to be filled, in place
+    state:dict, # of another network: name → tensor
+)->dict: # {'missing': names left as they were, 'unused': names in `state` without a place}
+    "Copy from `state` into `model` whatever fits by name and shape, and tell what did not"
+    own = model.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    if not fits: raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
+    model.load_state_dict({**own, **fits})
+    return dict(missing=[k for k in own if k not in fits], unused=[k for k in state if k not in fits])
+
+# %% ../nbs/04_models.ipynb #85284462
+def ink_moments(
+    x:torch.Tensor, # (n,1,h,w), 0 for paper and 1 for ink
+)->torch.Tensor: # (n,5): amount; centre x and y; spread along x and y, in units of half the width, from the middle
+    "Amount, centre and spread of the ink in each image"
+    h, w = x.shape[-2:]
+    ink = (x[:, 0].float() - .2).clamp(min=0) # grey edges would spread it
+    total = ink.sum((1, 2)) + 1e-3
+    def along(profile, half):
+        at = torch.linspace(-half, half, profile.shape[1], device=x.device)
+        centre = (profile*at).sum(1)/total
+        return centre, ((profile*(at - centre[:, None])**2).sum(1)/total).clamp(min=1e-5).sqrt()
+    (cx, sx), (cy, sy) = along(ink.sum(1), 1.), along(ink.sum(2), h/w)
+    return torch.stack([total/(h*w), cx, cy, sx, sy], 1)
+
+class Glyph(nn.Module):
+    "Each drawing cut out and scaled to fill a square, (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
+    def __init__(self,
+        size:int=48, # side of the square in pixels
+        zoom:float=2.1, # half its side, in units of the ink's spread
+    ):
+        super().__init__()
+        self.size, self.zoom = size, zoom
+    def forward(self, x):
+        h, w = x.shape[-2:]
+        ink, cx, cy, sx, sy = ink_moments(x).unbind(1)
+        half, zero = self.zoom*(sx**2 + sy**2).sqrt(), torch.zeros_like(cx)
+        mats = torch.stack([half, zero, cx, zero, half*w/h, cy*w/h], 1).view(-1, 2, 3)
+        grid = F.affine_grid(mats, (len(x), 1, self.size, self.size), align_corners=False)
+        # Ink over the length of its outline is the width of the pen
+        edge = (x.float().diff(dim=2).abs().sum((1, 2, 3)) + x.float().diff(dim=3).abs().sum((1, 2, 3)))/(h*w)
+        logs = torch.stack([sx, sy, ink, ink/edge.clamp(min=1e-4)], 1).clamp(min=1e-5).log()
+        return F.grid_sample(x.float(), grid, align_corners=False), torch.cat([torch.stack([cx, cy], 1), logs], 1)
+
+# %% ../nbs/04_models.ipynb #87cba2dd
+def trunk(
+    width:int, # channels of the first layer; the last has eight times as many
+)->nn.Sequential:
+    "Two convolutions and three residual blocks: grey images to maps of an eighth of their size"
+    c = width
+    net = nn.Sequential(ConvLayer(1, c), ConvLayer(c, c, stride=2), ResBlock(1, c, 2*c, reduction=4),
+                        ResBlock(1, 2*c, 4*c, stride=2, reduction=4), ResBlock(1, 4*c, 8*c, stride=2, reduction=4), ConcatPool())
+    # fastai's blocks start without their branch, which costs a short training its first epochs
+    for l in net.modules():
+        if isinstance(l, nn.BatchNorm2d): nn.init.ones_(l.weight)
+    return net
+
+class StrokeNet(nn.Module):
+    "Classify drawings of ink (1) on paper (0) by their shape, their sheet and their place on it"
+    def __init__(self,
+        n_out:int=62, # classes
+        width:int=24, # of the network that looks at the shape; the sheet's has half
+        size:int=48, # side of the shape's square, in pixels
+        sheet:tuple=(60, 80), # height and width at which the sheet is looked at; None leaves it out
+        drop:float=.3, # dropout before each layer of the head
+    ):
+        super().__init__()
+        self.glyph, self.shape = Glyph(size), trunk(width)
+        self.sheet = nn.Sequential(nn.AdaptiveAvgPool2d(sheet), trunk(width//2)) if sheet else None
+        self.place = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+        n = 16*width + (16*(width//2) if sheet else 0) + 32
+        self.head = nn.Sequential(LinBnDrop(n, 256, p=drop, act=nn.ReLU()), LinBnDrop(256, n_out, p=drop))
+    def forward(self, x):
+        view, place = self.glyph(x)
+        seen = [self.shape(view), *([self.sheet(x)] if self.sheet else []), self.place(place)]
+        return self.head(torch.cat(seen, 1))
 
 # %% ../nbs/04_models.ipynb #3e97b62b
 def digits_net(
