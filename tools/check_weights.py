@@ -7,6 +7,7 @@ def check(weights):
     "A line on one stored network; True if its figure is reproduced"
     result = json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))
     recipe = get_recipe(result['recipe'])
+    if recipe.recipe_hash != result['recipe_hash']: return print(f'{weights.relative_to(results_dir())}: stale') is None
     learn = recipe_learner(recipe)
     load_weights(learn.model, weights)
     accuracy, stored = Predictions.from_learner(learn).accuracy, result['metrics']['accuracy_last']

@@ -1,7 +1,8 @@
 "Copy the result of finished full runs into results/, with the weights of networks under 20,000 parameters: keep_result.py RUN..."
-import json, shutil, sys
+import json, sys
 from pathlib import Path
 from visionkit.core import atomic_write
+from visionkit.recipes.core import get_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -9,11 +10,13 @@ def keep(run):
     run = Path(run)
     result = json.loads((run/'result.json').read_text(encoding='utf-8'))
     if result['smoke'] or result['fold'] == 'all': return print(f'{run}: a smoke or --all run has no figure, left alone')
+    if result['recipe_hash'] != get_recipe(result['recipe']).recipe_hash: return print(f'{run}: its recipe has changed since, left alone')
     name = f"{result['seed']}" + ('' if result['fold'] is None else f"-fold{result['fold']}")
     target = ROOT/'results'/result['recipe']/f'{name}.json'
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
-    if result['params'] < 20_000: shutil.copyfile(run/'model.safetensors', target.with_suffix('.safetensors'))
-    print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}")
+    if result['params'] < 20_000:
+        with atomic_write(target.with_suffix('.safetensors')) as f: f.write((run/'model.safetensors').read_bytes())
+    print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}" + (', from uncommitted code' if result['dirty'] else ''))
 
 if __name__ == '__main__':
     if not sys.argv[1:]: sys.exit(__doc__)

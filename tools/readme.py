@@ -32,7 +32,7 @@ def readme():
     shell = CaptureShell(path=INDEX.parent)
     shell.run_all(nb, exc_stop=True)
     for cell in nb.cells:
-        if cell.cell_type == 'markdown': parts.append(cell.source.replace('](images/', '](nbs/images/').replace('](recipes/', '](nbs/recipes/').replace('](tutorials/', '](nbs/tutorials/'))
+        if cell.cell_type == 'markdown': parts.append(re.sub(r'\]\((images|recipes|tutorials)/', r'](nbs/\1/', cell.source))
         elif '#| hide' not in cell.source:
             if '#| echo: false' not in cell.source: parts.append(f'```python\n{cell.source}\n```')
             parts += outputs(cell)
