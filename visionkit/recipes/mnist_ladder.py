@@ -19,16 +19,16 @@ def ladder_step(
     title:str, # what is new
     figure:float, # test accuracy after the last epoch in the seed's log
     stage:Stage=_sgd, # its training
-    augment:tuple=(), # transforms of the training images
+    **kwargs # further fields of the recipe
 ):
     "Step `i` of the ladder, registered as `mnist-step{i}`"
     return register(Recipe(
         f'mnist-step{i}', f'MNIST ladder, step {i}: {title}', 'mnist_ladder', source='mnist', n_in=1, model=Spec(f'mnist_step{i}'), params=params,
-        split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'), stats=((.1307,), (.3081,)), stages=(stage,), augment=augment,
+        split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'), stats=((.1307,), (.3081,)), stages=(stage,), **kwargs,
         seed_figure=dict(value=figure, metric='test accuracy, last epoch', source=f'seed 003, step {i}, stored log')))
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9afaf870
-step0 = ladder_step(0, 6_379_786, 'seven plain convolutions', .9928)
+step0 = ladder_step(0, 6_379_786, 'seven plain convolutions', .9928, precision='auto')
 step1 = ladder_step(1, 4_572, 'the skeleton', .9843)
 step2 = ladder_step(2, 5_088, 'batch normalisation', .9903)
 step3 = ladder_step(3, 5_088, 'dropout', .9864)
@@ -41,7 +41,7 @@ step5 = ladder_step(5, 6_124, 'augmentation', .9932, augment=jitter)
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #772c1dbb
 one_cycle = Stage(bs=128, epochs=15, lr=.015, sched=OneCycle(.3, 25, 1e4, torch=True), opt=Spec('torch.optim.SGD', momentum=.7))
-step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, jitter)
+step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, augment=jitter)
 ladder = [step0, step1, step2, step3, step4, step5, step6]
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #4da8b350
