@@ -204,6 +204,7 @@ def ink_moments(
 
 class Glyph(nn.Module):
     "Each drawing cut out and scaled to fill a square, (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
+    warps = True # its pixels are not where the image has them: no heat maps
     def __init__(self,
         size:int=48, # side of the square in pixels
         zoom:float=2.1, # half its side, in units of the ink's spread
@@ -225,7 +226,7 @@ class Glyph(nn.Module):
 def trunk(
     width:int, # channels of the first layer; the last has eight times as many
 )->nn.Sequential:
-    "Two convolutions and three residual blocks: grey images to maps of an eighth of their size"
+    "Two convolutions and three residual blocks, then `ConcatPool`: grey images to 16·`width` numbers"
     c = width
     net = nn.Sequential(ConvLayer(1, c), ConvLayer(c, c, stride=2), ResBlock(1, c, 2*c, reduction=4),
                         ResBlock(1, 2*c, 4*c, stride=2, reduction=4), ResBlock(1, 4*c, 8*c, stride=2, reduction=4), ConcatPool())
@@ -235,24 +236,20 @@ def trunk(
     return net
 
 class StrokeNet(nn.Module):
-    "Classify drawings of ink (1) on paper (0) by their shape, their sheet and their place on it"
+    "Classify drawings of ink (1) on paper (0) by their shape and their place on the sheet"
     def __init__(self,
         n_out:int=62, # classes
-        width:int=24, # of the network that looks at the shape; the sheet's has half
+        width:int=24, # of the network that looks at the shape
         size:int=48, # side of the shape's square, in pixels
-        sheet:tuple=(60, 80), # height and width at which the sheet is looked at; None leaves it out
         drop:float=.3, # dropout before each layer of the head
     ):
         super().__init__()
         self.glyph, self.shape = Glyph(size), trunk(width)
-        self.sheet = nn.Sequential(nn.AdaptiveAvgPool2d(sheet), trunk(width//2)) if sheet else None
         self.place = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
-        n = 16*width + (16*(width//2) if sheet else 0) + 32
-        self.head = nn.Sequential(LinBnDrop(n, 256, p=drop, act=nn.ReLU()), LinBnDrop(256, n_out, p=drop))
+        self.head = nn.Sequential(LinBnDrop(16*width + 32, 256, p=drop, act=nn.ReLU()), LinBnDrop(256, n_out, p=drop))
     def forward(self, x):
         view, place = self.glyph(x)
-        seen = [self.shape(view), *([self.sheet(x)] if self.sheet else []), self.place(place)]
-        return self.head(torch.cat(seen, 1))
+        return self.head(torch.cat([self.shape(view), self.place(place)], 1))
 
 # %% ../nbs/04_models.ipynb #3e97b62b
 def digits_net(

@@ -229,7 +229,7 @@ def _as_run(folder):
 def _train(recipe, about, folder, split, first, bars):
     "Train `recipe` from the weights of the run `first` (or random ones) and leave everything in `folder`"
     from fastai.vision.all import set_seed
-    from visionkit.interpret import Predictions
+    from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
@@ -243,7 +243,10 @@ def _train(recipe, about, folder, split, first, bars):
     with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors', dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
-    if preds: _write_json(folder/'thumbs.json', preds.thumbs(25))
+    if preds:
+        preds.to_csv(folder/'predictions.csv')
+        _write_json(folder/'thumbs.json', preds.thumbs())
+        if can_gradcam(learn.model): _write_json(folder/'cams.json', preds.cams())
     seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
     _write_json(folder/'result.json', run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds))
     html_report([_as_run(folder)], folder/'report.html')
