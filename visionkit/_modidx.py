@@ -263,6 +263,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.models.trunk': ('models.html#trunk', 'visionkit/models.py')},
             'visionkit.recipes.characters': { 'visionkit.recipes.characters._stage': ( 'recipes/characters.html#_stage',
                                                                                        'visionkit/recipes/characters.py'),
+                                              'visionkit.recipes.characters.fold_confusion': ( 'recipes/characters.html#fold_confusion',
+                                                                                               'visionkit/recipes/characters.py'),
                                               'visionkit.recipes.characters.fold_table': ( 'recipes/characters.html#fold_table',
                                                                                            'visionkit/recipes/characters.py'),
                                               'visionkit.recipes.characters.stage_table': ( 'recipes/characters.html#stage_table',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['adam_v1', 'cycle_v1', 'augment_v1', 'focal', 'characters', 'seed_stages', 'turn', 'hand', 'characters_fast',
-           'stage_table', 'fold_table']
+           'look_alikes', 'stage_table', 'fold_table', 'fold_confusion']
 
 # %% ../../nbs/recipes/characters.ipynb #f743ceb8
 from ..core import *
@@ -67,3 +67,13 @@ def fold_table():
     import pandas as pd
     return pd.DataFrame([dict(fold=r['fold'], accuracy=100*r['metrics']['accuracy_last'], loss=r['metrics']['loss_last'],
                               seconds=r['seconds']['train']) for r in stored_runs(characters_fast)])
+
+# %% ../../nbs/recipes/characters.ipynb #22164cf6
+look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopqrstuvwxyz'], '0, O or o': ['0Oo'], '1, I or l': ['1Il'],
+               '2 or z, 5 or s, 9 or g or q': ['2zZ', '5sS', '9gq']}
+
+def fold_confusion():
+    "The confusion matrix of all stored folds of `characters-fast` together; None where none is stored"
+    from visionkit.interpret import confusion_frame
+    runs = stored_runs(characters_fast)
+    return confusion_frame([[sum(cells) for cells in zip(*rows)] for rows in zip(*(r['confusion'] for r in runs))], runs[0]['vocab']) if runs else None
