@@ -233,6 +233,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'visionkit.interpret.read_predictions': ('interpret.html#read_predictions', 'visionkit/interpret.py')},
             'visionkit.models': { 'visionkit.models.ConcatPool': ('models.html#concatpool', 'visionkit/models.py'),
                                   'visionkit.models.ConcatPool.forward': ('models.html#concatpool.forward', 'visionkit/models.py'),
+                                  'visionkit.models.FastDropout': ('models.html#fastdropout', 'visionkit/models.py'),
+                                  'visionkit.models.FastDropout.forward': ('models.html#fastdropout.forward', 'visionkit/models.py'),
                                   'visionkit.models.Glyph': ('models.html#glyph', 'visionkit/models.py'),
                                   'visionkit.models.Glyph.__init__': ('models.html#glyph.__init__', 'visionkit/models.py'),
                                   'visionkit.models.Glyph.forward': ('models.html#glyph.forward', 'visionkit/models.py'),
