@@ -4,7 +4,7 @@ from visionkit.all import *
 from visionkit.recipes.core import *
 
 def check(weights):
-    "A line on one stored network; True if its figure is reproduced"
+    "A line on one stored network; False if its figure is not reproduced (of a changed recipe there is none to reproduce)"
     result = json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))
     recipe = get_recipe(result['recipe'])
     if recipe.recipe_hash != result['recipe_hash']: return print(f'{weights.relative_to(results_dir())}: stale') is None

@@ -23,8 +23,10 @@ def cmd_list(args):
 
 def _stored_mean(recipe):
     "Mean last-epoch accuracy of the stored full runs of `recipe`, as text"
-    found = [r['metrics']['accuracy_last'] for r in stored_runs(recipe)]
-    return f'{_percent(sum(found)/len(found))}{f" (n={len(found)})" if len(found) > 1 else ""}' if found else 'not run'
+    runs = stored_runs(recipe)
+    found = [r['metrics']['accuracy_last'] for r in runs]
+    many = f" ({len(found)} folds)" if runs and runs[0]['fold'] is not None else f' (n={len(found)})' if len(found) > 1 else ''
+    return _percent(sum(found)/len(found)) + many if found else 'not run'
 
 def cmd_fetch(args):
     "find or download a data set, verify it and unpack it once"

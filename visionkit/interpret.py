@@ -341,9 +341,11 @@ def _undisturbed(model):
 
 def can_gradcam(
     model, # a network
+    xb=None, # (n, c, h, w) images: has `model` any maps of them?
 ):
     "Is the package grad-cam there, and are the places of `model`'s maps those of the image?"
-    return find_spec('pytorch_grad_cam') is not None and not any(getattr(m, 'warps', False) for m in model.modules())
+    if find_spec('pytorch_grad_cam') is None or any(getattr(m, 'warps', False) for m in model.modules()): return False
+    with _undisturbed(model): return xb is None or bool(_map_layers(model, xb))
 
 def gradcam(
     learn, # a fastai `Learner`

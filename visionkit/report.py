@@ -164,10 +164,11 @@ def compare(
     "One row a run: what it was, what came out, how it converged, and the seed's figure beside it"
     def row(r):
         figure, last = _seed_accuracy(r), r.metric('accuracy_last')
+        ours = r.metric(_like_for_like(r)[0])
         last_row = r.history.accuracy.iloc[-1] if len(r.history) else None
         return dict(run=r.label, recipe=r.name, seed=r.seed, state=r.state, params=r.get('params'), epochs=len(r.history),
                     accuracy=last_row if last is None else last, best=r.metric('accuracy_best'), seed_figure=figure,
-                    difference=None if last is None or figure is None else last - figure, loss=r.metric('loss_last'),
+                    difference=None if ours is None or figure is None else ours - figure, loss=r.metric('loss_last'),
                     **convergence(r.history), seconds=_train_seconds(r), hardware=hardware_line(r.get('hardware')))
     return pd.DataFrame([row(r) for r in runs])
 
@@ -175,6 +176,11 @@ def _seed_accuracy(run):
     "The seed's figure, where it is an accuracy and the run one that may be held against it"
     figure = run.get('seed_figure') or {}
     return None if run.smoke or 'loss' in str(figure.get('metric')) else figure.get('value')
+
+def _like_for_like(run):
+    "The metric that the seed's figure is held against, and its name: last epoch, unless the seed's is a best one"
+    best = 'best' in str((run.get('seed_figure') or {}).get('metric'))
+    return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
 
 def _train_seconds(run): return (run.get('seconds') or {}).get('train', float(run.history.seconds.sum()))
 
@@ -185,7 +191,7 @@ _better = dict(accuracy='higher', **{f'epochs_to_{100*m:g}': 'lower' for m in ma
 def compare_pairs(
     runs, # of `load_runs`: finished runs of two recipes
 ):
-    "One row a measure: mean and sd of the second recipe and of the first, their difference over the seeds both have, and its p-value"
+    "One row a measure, over the seeds that both recipes have: mean, sd and number of each, the mean difference (second − first), its sd and p-value"
     from scipy.stats import ttest_rel
     table = compare([r for r in runs if r.finished])
     names = list(dict.fromkeys(table.recipe)) if len(table) else []
@@ -193,11 +199,13 @@ def compare_pairs(
     if table.duplicated(['recipe', 'seed']).any(): raise InputError('two of these runs have the same recipe and seed: give each once')
     first, second = (table[table.recipe == n].set_index('seed')[list(_better)].astype(float) for n in names)
     def row(measure):
-        both = pd.DataFrame({0: first[measure], 1: second[measure]}).dropna()
+        both = pd.DataFrame({0: first[measure], 1: second[measure]}).loc[first.index.intersection(second.index)]
+        reached, pairs = {f'{n}_n': both[i].notna().sum() for i, n in enumerate(names)}, len(both)
+        both = both.dropna()
         d = both[1] - both[0]
         p = float(ttest_rel(both[1], both[0]).pvalue) if len(d) > 1 and d.std() > 0 else math.nan
         stats = {f'{n}_{k}': getattr(both[i], k)() for i, n in enumerate(names) for k in ('mean', 'std')}
-        return dict(measure=measure, **stats, difference=d.mean(), difference_std=d.std(), p=p, n=len(d), better=_better[measure])
+        return dict(measure=measure, **stats, **reached, difference=d.mean(), difference_std=d.std(), p=p, n=len(d), pairs=pairs, better=_better[measure])
     return pd.DataFrame([row(m) for m in _better]).set_index('measure')
 
 # %% ../nbs/08_report.ipynb #964980e8
@@ -207,7 +215,7 @@ def conclude(
     "What `compare_pairs` shows, a line a measure, in plain words"
     first, second = [c.removesuffix('_mean') for c in pairs.columns if c.endswith('_mean')]
     def line(measure, r):
-        if not r.n: return f'{measure}: no pair of runs got there'
+        if r.n < r.pairs: return f'{measure}: reached by {r[f"{second}_n"]} of {r.pairs} runs of {second}, by {r[f"{first}_n"]} of {first}'
         share = measure in ('accuracy', 'area')
         mean = lambda name: percent(r[f'{name}_mean']) if share else f'{r[f"{name}_mean"]:.3g}'
         difference = f'{_points(r.difference)} points' if share else f'{r.difference:+.3g}'
@@ -217,7 +225,8 @@ def conclude(
         else:
             p = '' if _none(r.p) else f'p = {r.p:.2g}, '
             won = second if (r.difference > 0) == (r.better == 'higher') else first
-            verdict = f'{won} is better' if not _none(r.p) and r.p < .05 else 'no difference that these runs can show'
+            limit = .05 if measure == 'accuracy' else .05/(len(pairs) - 1)
+            verdict = f'{won} is better' if not _none(r.p) and r.p < limit else 'no difference that these runs can show'
         return f'{figures} ({p}{r.n:g} pairs): {verdict}'
     return [line(m, r) for m, r in pairs.iterrows()]
 
@@ -270,7 +279,7 @@ def _panel(ax, h, what, figure=None):
         ax.set_ylim(low - .05*(high - low) - .002, high + .05*(high - low) + .002)
     elif values.min() > 0 and values.max() > 5*values.min(): ax.set_yscale('log')
     ax.set(title=what, xlabel='epoch', xlim=(.5, len(x) + .5))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(lines) + (figure is not None) > 1: ax.legend(frameon=False, fontsize=8)
 
 def _panels(h, figure=None):
@@ -299,7 +308,7 @@ def _png(draw, size, alt, layout=None):
         ink, face, colors = _themes[dark]
         rc = {k: ink for k in ('text.color', 'axes.labelcolor', 'axes.edgecolor', 'xtick.color', 'ytick.color')}
         rc.update({'axes.facecolor': face, 'axes.prop_cycle': matplotlib.cycler(color=colors), 'axes.linewidth': .6,
-                   'figure.subplot.left': .11, 'figure.subplot.right': .97, 'figure.subplot.bottom': .16,
+                   'figure.subplot.left': .14, 'figure.subplot.right': .97, 'figure.subplot.bottom': .16,
                    'font.size': 9, 'axes.titlesize': 10, 'axes.spines.top': False, 'axes.spines.right': False})
         with matplotlib.rc_context(rc):
             fig, buf = Figure(figsize=size, layout=layout, facecolor=face), io.BytesIO()
@@ -331,7 +340,8 @@ def _tiles(run):
     if seed and not run.smoke:
         note = '; '.join(escape(str(seed[k])) for k in ('metric', 'source') if seed.get(k))
         tiles.append(('the seed’s figure', _num(seed.get('value'), '.4f') if figure is None else percent(figure), note))
-    if None not in (last, figure): tiles.append(('ours − the seed’s', _points(last - figure), 'points, last epoch'))
+    key, when = _like_for_like(run)
+    if None not in (run.metric(key), figure): tiles.append(('ours − the seed’s', _points(run.metric(key) - figure), f'points, {when}'))
     tile = '<div class=tile><span>{}</span><strong>{}</strong><small>{}</small></div>'
     return f'<div class=tiles>{"".join(tile.format(*t) for t in tiles)}</div>'
 

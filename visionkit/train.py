@@ -95,13 +95,20 @@ def fast_dtype(
     caps = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
     return torch.bfloat16 if caps.get('avx512_bf16') or caps.get('amx_bf16') else torch.float32
 
+def _dtype(dtype):
+    "The torch dtype that a name such as 'bfloat16' stands for"
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in (torch.float32, torch.bfloat16, torch.float16): raise InputError(f"there is no precision {dtype!r}: auto, float32, bfloat16 or float16")
+    return found
+
 class Precision(MixedPrecision):
     "Train under autocast to `dtype` ('auto': `fast_dtype`; or a name such as 'float32') with channels-last weights; validation stays float32"
     run_valid = False
-    def __init__(self, dtype='auto', channels_last:bool=True): self.dtype, self.channels_last, self.inside = dtype, channels_last, False
+    def __init__(self, dtype='auto', channels_last:bool=True):
+        self.dtype, self.channels_last, self.inside = dtype if dtype == 'auto' else _dtype(dtype), channels_last, False
     def before_fit(self):
         device = next(self.model.parameters()).device
-        dtype = fast_dtype(device) if self.dtype == 'auto' else getattr(torch, self.dtype) if isinstance(self.dtype, str) else self.dtype
+        dtype = fast_dtype(device) if self.dtype == 'auto' else self.dtype
         self.used = str(dtype).removeprefix('torch.')
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()

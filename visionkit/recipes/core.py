@@ -49,6 +49,7 @@ class Recipe:
         "Fingerprint of everything that decides how it trains"
         told = 'name title story seed_figure notes tune'.split()
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
+        if self.init: values['init'] = get_recipe(self.init).recipe_hash # other starting weights, another run
         # What is not set does not count, so that a new field leaves older results valid
         return fingerprint({k: v for k, v in values.items() if v is not None})
 
@@ -94,6 +95,8 @@ def recipe_items(
     from visionkit.data import char_label, get_source, image_items
     rows = [(str(f), char_label(f)) for f in image_items(get_source(recipe.source))]
     df = pd.DataFrame(rows, columns=['path', 'label'])
+    unknown = set(recipe.classes or ()) - set(df.label)
+    if unknown: raise InputError(f'{recipe.source} has no class {min(unknown)!r}: see `classes` of {recipe.name}')
     if recipe.classes: df = df[df.label.isin(recipe.classes)]
     return df[::4] if recipe.is_smoke else df
 
@@ -200,6 +203,7 @@ def _fold_splitter(recipe, fold, n=5):
     from visionkit.data import kfolds
     if recipe.split.name == 'GrandparentSplitter':
         raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: run it without')
+    if recipe.init: raise InputError(f'{recipe.name} starts from weights of {recipe.init}, which may have seen the held-out images: run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
     if fold not in range(n): raise InputError(f'there is no fold {fold}: folds are 0 to {n-1}')
     return kfolds(n, recipe.split.kwargs.get('seed', 42))[fold]
@@ -216,39 +220,40 @@ def reproduce(
     "Train recipe `name` and return its `Run`; called again after an interruption, it goes on"
     recipe = get_recipe(name).smoke() if smoke else get_recipe(name)
     split = None if fold is None else _fold_splitter(recipe, fold)
-    first = reproduce(recipe.init, seed, smoke, out, bars=bars) if recipe.init else None
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
         about = _start(folder, recipe, seed, fold)
         if (folder/'result.json').exists() and (folder/'report.html').exists(): return _as_run(folder)
-        return _train(recipe, about, folder, split, first, bars)
+        return _train(recipe, about, folder, split, bars)
 
 def _as_run(folder):
     from visionkit.report import Run
     return Run(folder)
 
-def _train(recipe, about, folder, split, first, bars):
-    "Train `recipe` from the weights of the run `first` (or random ones) and leave everything in `folder`"
+def _train(recipe, about, folder, split, bars):
+    "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
+    first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
     if first:
         load_body(learn.model, read_weights(first.path/'model.safetensors'))
         seconds['init'] = first.result['seconds']['train']
-    dls_at = lambda s: learn.dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
+    dls = learn.dls
+    dls_at = lambda s: dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
     with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors', dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
+    seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
+    _write_json(folder/'result.json', run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds))
     if preds:
         preds.to_csv(folder/'predictions.csv')
         _write_json(folder/'thumbs.json', preds.thumbs())
-        if can_gradcam(learn.model): _write_json(folder/'cams.json', preds.cams())
-    seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
-    _write_json(folder/'result.json', run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds))
+        if can_gradcam(learn.model, learn.dls.one_batch()[0]): _write_json(folder/'cams.json', preds.cams())
     html_report([_as_run(folder)], folder/'report.html')
     return _as_run(folder)
 
@@ -269,11 +274,11 @@ def tune(
     path = Path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
     with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
         about = _start(folder, recipe, seed, None)
-        run = _as_run(folder) if (folder/'result.json').exists() else _train(recipe, about, folder, None, None, False)
+        run = _as_run(folder) if (folder/'result.json').exists() else _train(recipe, about, folder, None, False)
     r = run.result
     row = dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(split), seed=seed, epochs=recipe.epochs, params=r['params'],
                accuracy=round(r['metrics']['accuracy_last'], 4), loss=round(r['metrics']['loss_last'], 4), seconds=r['seconds']['train'])
-    rows = pd.read_csv(path).to_dict('records') if path.exists() else []
+    rows = pd.read_csv(path, dtype=dict(recipe_hash=str)).to_dict('records') if path.exists() else []
     rows = [o for o in rows if (o['recipe_hash'], o['seed']) != (row['recipe_hash'], seed)] + [row]
     with atomic_write(path, 'w') as f: pd.DataFrame(rows).to_csv(f, index=False)
     return row
