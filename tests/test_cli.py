@@ -89,7 +89,9 @@ def test_not_a_run(shell, tmp_path):
 
 def test_interrupt_and_resume(shell, tmp_path):
     words = [sys.executable, '-c', MAIN, 'run', 'digits']
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    # A shell that runs tests in the background has SIGINT ignored, and its children inherit that
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=listen)
     history = tmp_path/'runs'/'digits-0'/'history.csv'
     while not history.exists() and process.poll() is None: time.sleep(.1)
     process.send_signal(signal.SIGINT)
