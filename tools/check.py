@@ -60,7 +60,7 @@ def check_colab():
 def check_paths():
     "No absolute path of somebody's machine in a notebook, code or output"
     for nb in (ROOT/'nbs').rglob('*.ipynb'):
-        found = re.search(r'(/home/\w+|/root/|/tmp/\w+)', nb.read_text(encoding='utf-8'))
+        found = re.search(r'/(?:home/\w+|root/|tmp/\w+)', nb.read_text(encoding='utf-8'))
         if found: yield f'{nb.name} holds the path {found[0]}'
 
 if __name__ == '__main__':
