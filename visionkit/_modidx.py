@@ -423,6 +423,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.train._set_cb_state': ('train.html#_set_cb_state', 'visionkit/train.py'),
                                  'visionkit.train.fast_dtype': ('train.html#fast_dtype', 'visionkit/train.py'),
                                  'visionkit.train.group_lrs': ('train.html#group_lrs', 'visionkit/train.py'),
+                                 'visionkit.train.hold_memory': ('train.html#hold_memory', 'visionkit/train.py'),
                                  'visionkit.train.load_weights': ('train.html#load_weights', 'visionkit/train.py'),
                                  'visionkit.train.loader_stats': ('train.html#loader_stats', 'visionkit/train.py'),
                                  'visionkit.train.lr_table': ('train.html#lr_table', 'visionkit/train.py'),
