@@ -1,8 +1,9 @@
 "A run killed at any moment and started again by the same line ends as the run that nobody disturbed: weights and history, bit for bit."
-import subprocess, sys
+import os, platform, subprocess, sys
 from pathlib import Path
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
 from safetensors.torch import load_file
+from visionkit.train import hold_memory
 
 # One training in three stages; `when` says where this process kills itself
 TRAIN = '''
@@ -82,3 +83,13 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         learn.fit_stages([Stage(bs=256, epochs=3)], out=tmp_path)
     state = torch.load(tmp_path/'checkpoint', weights_only=True)
     assert state['epoch'] == 1 and not list(tmp_path.glob('.checkpoint*'))
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason="only glibc's allocator is told to keep memory")
+def test_memory_is_held_and_given_back():
+    def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
+    with hold_memory():
+        x = torch.ones(50_000_000)  # 200 MB
+        used = resident()
+        del x
+        assert used - resident() < 50e6
+    assert used - resident() > 150e6
