@@ -1,9 +1,8 @@
 "A run killed at any moment and started again by the same line ends as the run that nobody disturbed: weights and history, bit for bit."
 import os, platform, subprocess, sys
 from pathlib import Path
-import pandas as pd, pytest, torch
+import pandas as pd, pytest
 from safetensors.torch import load_file
-from visionkit.train import hold_memory
 
 # One training in three stages; `when` says where this process kills itself
 TRAIN = '''
@@ -85,11 +84,16 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     assert state['epoch'] == 1 and not list(tmp_path.glob('.checkpoint*'))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason="only glibc's allocator is told to keep memory")
-def test_memory_is_held_and_given_back():
-    def resident(): return int(Path('/proc/self/statm').read_text().split()[1])*os.sysconf('SC_PAGE_SIZE')
-    with hold_memory():
-        x = torch.ones(50_000_000)  # 200 MB
-        used = resident()
-        del x
-        assert used - resident() < 50e6
-    assert used - resident() > 150e6
+def test_memory_is_kept():
+    code = """if True:
+    import os, sys, torch
+    from visionkit.core import reuse_memory
+    resident = lambda: int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGE_SIZE')
+    reuse_memory()
+    x = torch.ones(50_000_000)
+    used = resident()
+    del x
+    print(used - resident())"""
+    freed = lambda **env: int(subprocess.run([sys.executable, '-c', code], env={**os.environ, **env}, capture_output=True, text=True).stdout)
+    assert freed() < 50e6
+    assert freed(VISIONKIT_REUSE_MEMORY='0') > 150e6  # 200 MB given back

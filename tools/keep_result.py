@@ -11,7 +11,7 @@ def keep(run):
     result = json.loads((run/'result.json').read_text(encoding='utf-8'))
     if result['smoke'] or result['fold'] == 'all': return print(f'{run}: a smoke or --all run has no figure, left alone')
     if result['recipe_hash'] != get_recipe(result['recipe']).recipe_hash: return print(f'{run}: its recipe has changed since, left alone')
-    if get_recipe(result['recipe']).split.name == 'KFold' and result['fold'] is None: return print(f'{run}: this recipe counts by folds, run it with --fold')
+    if getattr(get_recipe(result['recipe']).split, 'name', '') == 'KFold' and result['fold'] is None: return print(f'{run}: this recipe counts by folds, run it with --fold')
     name = f"{result['seed']}" + ('' if result['fold'] is None else f"-fold{result['fold']}")
     target = ROOT/'results'/result['recipe']/f'{name}.json'
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)

@@ -6,7 +6,7 @@
 __all__ = ['CachedDL']
 
 # %% ../nbs/02_cache.ipynb #26b14995
-import ctypes, errno, fastai, hashlib, mmap, PIL, shutil, struct, warnings, zlib
+import errno, fastai, hashlib, mmap, PIL, shutil, struct, warnings, zlib
 from contextlib import suppress
 from enum import Enum
 from itertools import accumulate
@@ -36,7 +36,6 @@ class _Store:
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
     disk_gb = 50 # decoded images kept under `cache_dir()` in all; the least recently used make room
-    reuse_memory = True # keep freed memory where batches on the CPU are large (see "Memory given back too early")
 
     def __init__(self,
         dataset=None, # `Datasets` with one image as input
@@ -119,13 +118,6 @@ def _row(self:CachedDL, i, shape=None):
                          "add Resize(size, method='squish') to item_tfms")
     return x
 
-# %% ../nbs/02_cache.ipynb #7f4842a3
-def _reuse_memory(*_):
-    "Let glibc take large blocks from the heap, and keep what is freed"
-    if sys.platform != 'linux': return
-    with suppress(AttributeError): # another C library
-        for option in ((-4, 0), (-1, 2**31-1)): ctypes.CDLL(None).mallopt(*option) # M_MMAP_MAX, M_TRIM_THRESHOLD
-
 # %% ../nbs/02_cache.ipynb #c884454f
 class _Decoder(torch.utils.data.Dataset):
     "`self[k]` writes the `k`th few rows to `out` and returns -1, or the index of the first that failed"
@@ -145,7 +137,7 @@ def _decode(self:CachedDL, out):
     no_fork = sys.platform != 'linux' or multiprocessing.current_process().daemon
     n = 0 if no_fork or len(out) <= 4*_Decoder.step else self.decoders
     chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n,
-                                         worker_init_fn=_reuse_memory, multiprocessing_context='fork' if n else None)
+                                         worker_init_fn=reuse_memory, multiprocessing_context='fork' if n else None)
     # Piped output stays clean: fastprogress would write its bar into files, too
     if len(chunks) > 32 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
     for bad in chunks:
@@ -349,4 +341,4 @@ def build(self:CachedDL):
         self.store.take, self.store.token = [_taker(self.store.images), *map(_taker, self._targets())], token
     finally: set_rng_state(state)
     on_cpu = self.device is None or self.device.type == 'cpu'
-    if self.reuse_memory and on_cpu and self.store.images[0].numel()*(self.bs or 1)*4 > 2**25: _reuse_memory()
+    if on_cpu and self.store.images[0].numel()*(self.bs or 1)*4 > 2**25: reuse_memory()

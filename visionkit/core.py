@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['registry', 'tiny', 'in_colab', 'InputError', 'nearest', 'atomic_write', 'cache_dir', 'results_dir', 'get_rng_state',
-           'set_rng_state', 'run_info', 'Spec', 'build', 'OneCycle', 'Constant', 'Plateau', 'Curve', 'Stage', 'to_json',
-           'fingerprint']
+           'set_rng_state', 'reuse_memory', 'run_info', 'Spec', 'build', 'OneCycle', 'Constant', 'Plateau', 'Curve',
+           'Stage', 'to_json', 'fingerprint']
 
 # %% ../nbs/00_core.ipynb #1aa20cfc
-import difflib, hashlib, importlib.util, json, math, os, platform, random, subprocess, tempfile
+import ctypes, difflib, hashlib, importlib.util, json, math, os, platform, random, subprocess, tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timezone
@@ -97,6 +97,12 @@ def set_rng_state(
     np.random.set_state((name, keys.numpy().astype('uint32'), *rest))
     torch.set_rng_state(state['torch'].cpu())
     if 'cuda' in state and torch.cuda.device_count() == len(state['cuda']): torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
+
+# %% ../nbs/00_core.ipynb #a29fb46e
+def reuse_memory(*_):
+    "Let glibc take large blocks from the heap, and keep what is freed, from now on; with another C library do nothing"
+    if platform.libc_ver()[0] != 'glibc' or os.environ.get('VISIONKIT_REUSE_MEMORY') == '0': return
+    for option in ((-4, 0), (-1, -1)): ctypes.CDLL(None).mallopt(*option) # M_MMAP_MAX, M_TRIM_THRESHOLD (-1: never)
 
 # %% ../nbs/00_core.ipynb #3e949621
 def _cpu_name():
