@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FastDropout', 'conv', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2', 'mnist_step3',
            'mnist_step4', 'mnist_step5', 'mnist_step6', 'Residual', 'custom_resnet', 'ConcatPool', 'concat_pool_head',
-           'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'digits_net']
+           'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn',
+           'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
@@ -235,10 +236,11 @@ class Glyph(nn.Module):
 # %% ../nbs/04_models.ipynb #87cba2dd
 def trunk(
     width:int, # channels of the first layer; the last has eight times as many
+    n_in:int=1, # channels of the image
 )->nn.Sequential:
-    "Two convolutions and three residual blocks, then `ConcatPool`: grey images to 16·`width` numbers"
+    "Two convolutions and three residual blocks, then `ConcatPool`: images to 16·`width` numbers"
     c = width
-    net = nn.Sequential(ConvLayer(1, c), ConvLayer(c, c, stride=2), ResBlock(1, c, 2*c, reduction=4),
+    net = nn.Sequential(ConvLayer(n_in, c), ConvLayer(c, c, stride=2), ResBlock(1, c, 2*c, reduction=4),
                         ResBlock(1, 2*c, 4*c, stride=2, reduction=4), ResBlock(1, 4*c, 8*c, stride=2, reduction=4), ConcatPool())
     # fastai's blocks start without their branch, which costs a short training its first epochs
     for l in net.modules():
@@ -260,6 +262,22 @@ class StrokeNet(nn.Module):
     def forward(self, x):
         view, place = self.glyph(x)
         return self.head(torch.cat([self.shape(view), self.place(place)], 1))
+
+# %% ../nbs/04_models.ipynb #20621911
+def strided_cnn():
+    "Seed 000, part 3: five strided convolutions, 12,270 parameters"
+    c = partial(conv, stride=2, padding=1, bias=True)
+    return nn.Sequential(*[c(i, o, then='BR') for i, o in ((3, 8), (8, 16), (16, 32), (32, 16))], c(16, 10, then='B'), nn.Flatten())
+
+# %% ../nbs/04_models.ipynb #56eea07b
+def trunk_net(
+    n_in:int=1, # channels of the image
+    n_out:int=10, # classes
+    width:int=24, # channels of the first layer
+    drop:float=.2, # dropout before the linear layer
+)->nn.Sequential:
+    "`trunk` and a linear layer, for images of 16 to 128 pixels"
+    return nn.Sequential(trunk(width, n_in), nn.Dropout(drop), nn.Linear(16*width, n_out))
 
 # %% ../nbs/04_models.ipynb #3e97b62b
 def digits_net(
