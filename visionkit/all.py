@@ -6,5 +6,6 @@ from visionkit.augment import *
 from visionkit.models import *
 from visionkit.train import *
 from visionkit.interpret import *
+from visionkit.noise import *
 from visionkit.report import *
 from visionkit.recipes.core import *
