@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['confusion_frame', 'confused_pairs', 'folded_accuracy', 'error_kinds', 'plot_confusion', 'Predictions', 'can_gradcam',
-           'gradcam', 'read_predictions']
+           'gradcam', 'thumbnail', 'read_predictions']
 
 # %% ../nbs/06_interpret.ipynb #8e78d8a5
 import base64, io, os
@@ -419,7 +419,7 @@ def thumbs(
 ):
     "path → base64 PNG of the `n` worst images, for a run's `thumbs.json`"
     top = self.top_losses(n)
-    return {p: _base64(self.image(i), size) for p, i in zip(top.path, top['index'])}
+    return {p: thumbnail(self.image(i), size) for p, i in zip(top.path, top['index'])}
 
 @patch
 def cams(
@@ -429,10 +429,13 @@ def cams(
     layer=None, # as in `gradcam`
 ):
     "path → base64 PNG of the `n` worst images under their heat maps, for a run's `cams.json`"
-    return {p: _base64(im, size) for p, im in zip(self.top_losses(n).path, self._overlays(n, layer))}
+    return {p: thumbnail(im, size) for p, im in zip(self.top_losses(n).path, self._overlays(n, layer))}
 
-def _base64(im, size):
-    "`im` as a PNG in base64, no side longer than `size`"
+def thumbnail(
+    im, # PIL image
+    size:int, # longest side in px; a smaller image stays as it is
+)->str:
+    "`im` as a PNG in base64"
     im, buf = im.copy(), io.BytesIO()
     im.thumbnail((size, size))
     im.save(buf, 'PNG', optimize=True)

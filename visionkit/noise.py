@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['noise_matrix', 'corrupt', 'label_stages', 'label_learner', 'oof_preds', 'true_probs', 'transition_matrix',
-           'Diagnosis', 'diagnose', 'label_issues', 'contact_sheet', 'ForwardLoss', 'GCELoss']
+           'Diagnosis', 'diagnose', 'label_issues', 'save_issues', 'contact_sheet', 'ForwardLoss', 'GCELoss']
 
-# %% ../nbs/07_noise.ipynb #aa5c557d
-import shutil
+# %% ../nbs/07_noise.ipynb #8e3d0f02
+import json, shutil
 from dataclasses import dataclass
 import numpy as np, pandas as pd, matplotlib.pyplot as plt, torch
 from fastai.vision.all import *
@@ -21,7 +21,7 @@ from .interpret import Predictions
 from .models import trunk_net
 from .train import *
 
-# %% ../nbs/07_noise.ipynb #a6fdeb6d
+# %% ../nbs/07_noise.ipynb #99facaf4
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
@@ -42,7 +42,7 @@ def corrupt(
     u = np.random.default_rng(seed).random(len(labels))
     return (np.cumsum(T, 1)[np.asarray(labels)] < u[:, None]).sum(1).clip(max=len(T)-1)
 
-# %% ../nbs/07_noise.ipynb #663c9374
+# %% ../nbs/07_noise.ipynb #2e0c438d
 def _look(items):
     "(channels, size or None for the images' own) that suit `items`, from the first fifty"
     shapes = [(im.size, im.mode) for im in map(Image.open, items[:50])]
@@ -110,7 +110,7 @@ def oof_preds(
     paths = [Path(o).relative_to(source).as_posix() if not isinstance(source, pd.DataFrame) and Path(source).is_dir() else os.fspath(o) for o in items]
     return Predictions(probs, [vocab.index(l) for l in labels], vocab, paths, lambda i: PILImage.create(items[i]))
 
-# %% ../nbs/07_noise.ipynb #bcddadd9
+# %% ../nbs/07_noise.ipynb #df114423
 def _groups(probs, lowest=False):
     "(group of each image, how clearly it belongs there: the ratio to the runner-up, as a logarithm)"
     s = np.log(np.clip(probs, 1e-6, None))*(-1 if lowest else 1)
@@ -170,7 +170,7 @@ def transition_matrix(
     "Estimate P(given | true) by what the clearest images of each group are called"
     return _estimate(preds.probs.double().numpy(), preds.targs.numpy(), lowest)[0]
 
-# %% ../nbs/07_noise.ipynb #6c7ceaed
+# %% ../nbs/07_noise.ipynb #6943dc63
 @dataclass
 class Diagnosis:
     "What `diagnose` found: `kind`, `rate` (share of wrong labels), `interval`, `matrix` P(given | true), `pairs`, `evidence`"
@@ -311,16 +311,17 @@ def _exchanged(make, T, weights, name, vocab, learned):
     said = 'their own labels less often than another class\'s' if kept else 'the names of others'
     return make(kind, rate, interval, T, pairs, learned, f'By the trusted images, {len(moved)} classes carry {said}.')
 
-# %% ../nbs/07_noise.ipynb #d8722a2b
+# %% ../nbs/07_noise.ipynb #32c107b2
 def label_issues(
-    preds:Predictions, # out of fold, from `oof_preds`
+    preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
     diagnosis:Diagnosis, # from `diagnose`
+    forward:bool=False, # were the networks trained with `ForwardLoss`, so that they predict true classes?
 )->pd.DataFrame: # path, given, suggested, p_given, p_suggested, score, verdict: one row an image, worst first
     "How likely each given label is wrong, and what the image is more likely to be"
     known = diagnosis.kind not in ('random', 'unknown')
     T = _soften(diagnosis.matrix if known else np.eye(len(preds.vocab)))
     p, given, i = preds.probs.double().numpy(), preds.targs.numpy(), np.arange(len(preds))
-    post = true_probs(p, T)*T[:, given].T
+    post = (p if forward else true_probs(p, T))*T[:, given].T
     post /= post.sum(1, keepdims=True)
     best, names = post.argmax(1), np.array(preds.vocab, dtype=object)
     rest = post.copy()
@@ -332,7 +333,17 @@ def label_issues(
     odds = np.log(np.maximum(rest.max(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
     return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
 
-# %% ../nbs/07_noise.ipynb #0e95b80d
+# %% ../nbs/07_noise.ipynb #db857160
+def save_issues(
+    diagnosis:Diagnosis, # from `diagnose`
+    issues:pd.DataFrame, # from `label_issues`
+    out, # folder
+):
+    "Write `noise.json` and `issues.csv` into `out`, each entirely or not at all"
+    with atomic_write(Path(out)/'noise.json', 'w') as f: json.dump(diagnosis.to_json(), f, indent=1)
+    with atomic_write(Path(out)/'issues.csv', 'w') as f: issues.to_csv(f, index=False, lineterminator='\n')
+
+# %% ../nbs/07_noise.ipynb #6c9f25d6
 def contact_sheet(
     preds:Predictions, # with images
     classes=None, # which given labels; None: the first four
@@ -350,7 +361,7 @@ def contact_sheet(
         row[0].text(-.2, .5, c, ha='right', va='center', transform=row[0].transAxes, parse_math=False)
     return fig
 
-# %% ../nbs/07_noise.ipynb #e7b7427d
+# %% ../nbs/07_noise.ipynb #916ded9f
 class _LabelLoss(nn.Module):
     "What fastai asks of a loss for class indices: works under MixUp (`y_int`, `reduction`) and `get_preds` (`activation`, `decodes`)"
     y_int = True # labels are class indices: MixUp mixes losses, not labels

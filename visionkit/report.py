@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['marks', 'misshapen', 'Run', 'load_runs', 'percent', 'convergence', 'hardware_line', 'compare', 'compare_pairs',
-           'conclude', 'plot_compare', 'plot_history', 'html_report', 'results', 'result_problems', 'scoreboard',
-           'scoreboard_md', 'scoreboard_check']
+           'conclude', 'plot_compare', 'plot_history', 'html_report', 'label_report', 'results', 'result_problems',
+           'scoreboard', 'scoreboard_md', 'scoreboard_check']
 
 # %% ../nbs/08_report.ipynb #645acb5c
 import base64, csv, io, json, math, re
@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from .core import *
-from .interpret import confused_pairs, confusion_frame, plot_confusion
+from .interpret import confused_pairs, confusion_frame, plot_confusion, thumbnail
 
 # %% ../nbs/08_report.ipynb #9959f7e1
 _columns = 'stage epoch train_loss train_accuracy valid_loss accuracy lr mom seconds'.split()
@@ -467,9 +467,15 @@ _page = '''<!doctype html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{css}</style></head>
 <body><main><h1>{title}</h1>{body}
-<footer>Accuracy: one model after its last epoch, without test-time augmentation, on the held-out images.
+<footer>{foot}
 Made by visionkit.</footer></main></body></html>
 '''
+
+def _write_page(out, page):
+    try:
+        with atomic_write(out, 'w') as f: f.write(page)
+    except OSError as e: raise InputError(f'cannot write {out} ({e.strerror}): choose another file') from e
+    return Path(out)
 
 def html_report(
     runs, # a `Run` or the path of one, or a list of them
@@ -482,11 +488,64 @@ def html_report(
     if out.is_dir(): raise InputError(f'{out} is a folder: name a file to write, such as {out/"report.html"}')
     title = escape(runs[0].label if len(runs) == 1 else f'{len(runs)} runs')
     body = (_overview(runs) if len(runs) > 1 else '') + ''.join(_section(r, i) for i, r in enumerate(runs))
-    page = _page.format(title=title, css=_css, body=body)
-    try:
-        with atomic_write(out, 'w') as f: f.write(page)
-    except OSError as e: raise InputError(f'cannot write {out} ({e.strerror}): choose another file') from e
-    return out
+    foot = 'Accuracy: one model after its last epoch, without test-time augmentation, on the held-out images.'
+    return _write_page(out, _page.format(title=title, css=_css, body=body, foot=foot))
+
+# %% ../nbs/08_report.ipynb #379e079e
+_sort = """
+document.querySelectorAll('table.sort th').forEach((th, i) => th.addEventListener('click', () => {
+  const body = th.closest('table').tBodies[0], down = th.dataset.down = th.dataset.down === '1' ? '' : '1';
+  const key = r => { const t = r.cells[i].dataset.v ?? r.cells[i].textContent; return isNaN(t) || t === '' ? t : +t; };
+  [...body.rows].sort((a, b) => { const x = key(a), y = key(b); return (x > y ? 1 : x < y ? -1 : 0)*(down ? -1 : 1); }).forEach(r => body.append(r));
+}));
+"""
+_label_css = '''
+table.sort th { cursor:pointer } table.sort img, .sheet img { height:3.2rem; image-rendering:pixelated; vertical-align:middle; margin:1px }
+.sheet th { text-align:left; padding-right:1rem; white-space:nowrap } ul { padding-left:1.2rem }
+'''
+
+def _thumb(im): return f'<img alt="" loading=lazy src="data:image/png;base64,{thumbnail(im, 64)}">'
+
+def _issue_rows(issues, image):
+    def row(r):
+        cells = [f'<td>{_thumb(image[r.path])}', f'<td>{escape(r.path)}', *(f'<td>{escape(str(x))}' for x in (r.given, r.suggested)),
+                 *(f'<td class=num data-v={x:.6g}>{percent(x, 1)}' for x in (r.p_given, r.p_suggested, r.score)), f'<td>{escape(r.verdict)}']
+        return f'<tr>{"</td>".join(cells)}</td></tr>'
+    head = ''.join(f'<th>{h}</th>' for h in ('image', 'path', 'given', 'suggested', 'p given', 'p suggested', 'surely wrong', 'verdict'))
+    return f'<div class=wide><table class=sort><thead><tr>{head}</tr></thead><tbody>{"".join(map(row, issues.itertuples()))}</tbody></table></div>'
+
+def _sheet(preds, per_class, most=20):
+    "Some random images of each given label"
+    rng, rows = np.random.default_rng(0), []
+    for i, c in enumerate(preds.vocab[:most]):
+        picks = rng.permutation(np.flatnonzero(preds.targs.numpy() == i))[:per_class]
+        rows.append(f'<tr><th>{escape(c)}</th><td>{"".join(_thumb(preds.image(k)) for k in picks)}</td></tr>')
+    return f'<div class=wide><table class=sheet>{"".join(rows)}</table></div>'
+
+def label_report(
+    preds, # out-of-fold `Predictions`, with images
+    diagnosis, # from `diagnose`
+    issues:pd.DataFrame, # from `label_issues`
+    out='issues.html', # file to write
+    n:int=200, # how many of the worst images
+):
+    "Write one self-contained HTML page about the labels; returns its path"
+    d, verdicts = diagnosis, issues.verdict.value_counts()
+    rate = 'the rate cannot be told' if math.isnan(d.rate) else f'{percent(d.rate, 1)} of the labels are wrong'
+    tiles = [('labels', d.kind, ''), ('wrong', percent(d.rate, 1), f'{percent(d.interval[0], 1)} to {percent(d.interval[1], 1)}'),
+             ('images', f'{d.n:,}', f'{len(d.vocab)} classes'), *((k, f'{v:,}', 'images') for k, v in verdicts.items())]
+    tiles = ''.join(f'<div class=tile><span>{a}</span><strong>{escape(str(b))}</strong><small>{escape(c)}</small></div>' for a, b, c in tiles)
+    pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs], (2,))
+    matrix = _png(lambda fig: d.plot(fig.add_subplot()), (4.6, 4.6), 'matrix of P(given | true)', 'compressed')
+    top, at = issues.head(n), dict(zip(preds.df.path, preds.df['index']))
+    table = _issue_rows(top, {p: preds.image(at[p]) for p in top.path})
+    evidence = ''.join(f'<li>{escape(e)}</li>' for e in d.evidence)
+    body = (f'<section><h2>{escape(d.kind)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair><div><h3>Evidence</h3><ul>{evidence}</ul>{pairs}</div>'
+            f'<div><h3>What true classes are called</h3>{matrix}</div></div></section>'
+            f'<section><h3>Ten random images of each label</h3>{_sheet(preds, 10)}</section>'
+            f'<section><h3>The {len(top)} labels most likely wrong</h3><p>All {len(issues):,} are in issues.csv. A click on a heading sorts.</p>{table}</section>')
+    page = _page.format(title='Labels', css=_css + _label_css, body=body, foot='Out of fold: each image is judged by networks that were not trained on it.')
+    return _write_page(out, page.replace('</body>', f'<script>{_sort}</script></body>'))
 
 # %% ../nbs/08_report.ipynb #2193ff47
 def _stored(path=None):

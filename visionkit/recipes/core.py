@@ -125,6 +125,7 @@ def recipe_dls(
     recipe:Recipe, # what to train
     stage:Stage, # for which size and batch size
     split=None, # a splitter in place of the recipe's own
+    items=None, # a DataFrame (path, label) in place of all its images
 ):
     "Training and held-out loaders of `recipe` at `stage`, decoded once"
     from fastai.vision.all import L, Normalize
@@ -133,7 +134,7 @@ def recipe_dls(
     normalize = Normalize.from_stats(*recipe.stats) if recipe.stats else Normalize()
     augment = [t for o in build(list(recipe.augment)) for t in L(o)]
     block = image_block(stage.size, recipe.n_in, splitter=split or recipe_split(recipe), batch_tfms=[*augment, normalize])
-    return block.dataloaders(recipe_items(recipe), path=get_source(recipe.source), bs=stage.bs, dl_type=CachedDL, drop_last=recipe.drop_last)
+    return block.dataloaders(recipe_items(recipe) if items is None else items, path=get_source(recipe.source), bs=stage.bs, dl_type=CachedDL, drop_last=recipe.drop_last)
 
 def recipe_model(
     recipe:Recipe, # whose network
@@ -149,10 +150,11 @@ def recipe_model(
 def recipe_learner(
     recipe:Recipe, # what to train
     split=None, # a splitter in place of the recipe's own
+    items=None, # a DataFrame (path, label) in place of all its images
 ):
     "A fastai `Learner` ready for `fit_stages(recipe.stages, …)`"
     from fastai.vision.all import Learner, accuracy, trainable_params
-    return Learner(recipe_dls(recipe, recipe.stages[0], split), recipe_model(recipe), loss_func=recipe.loss.build(), metrics=accuracy,
+    return Learner(recipe_dls(recipe, recipe.stages[0], split, items), recipe_model(recipe), loss_func=recipe.loss.build(), metrics=accuracy,
                    splitter=recipe.groups.resolve() if recipe.groups else trainable_params)
 
 # %% ../../nbs/recipes/core.ipynb #e92c2172
@@ -250,17 +252,40 @@ def _as_run(folder):
     from visionkit.report import Run
     return Run(folder)
 
+def _diagnosis(recipe, about, folder, split, bars):
+    "Diagnose the training labels of `recipe` by networks of its own, out of fold; left in `folder` as `noise.json` and `issues.csv`"
+    from fastai.vision.all import ProgressCallback
+    from visionkit.noise import diagnose, label_issues, oof_preds, save_issues
+    began, items = time.time(), recipe_items(replace(recipe, test=None))
+    if not recipe.test: items = items.iloc[sorted((split or recipe_split(recipe))([Path(p) for p in items.path])[0])]
+    plain = replace(recipe, noise=None, stages=recipe.noise, loss=Spec('CrossEntropyLossFlat'))
+    def learn_at(source, splitter, bs):
+        learn = recipe_learner(plain, splitter, source)
+        if not bars: learn.remove_cb(ProgressCallback)
+        return learn
+    preds = oof_preds(items, learn_at, recipe.noise, out=folder/'oof', seed=about['seed'])
+    found = diagnose(preds)
+    done = folder/'noise.json'
+    found.seconds = _read_json(done)['seconds'] if done.exists() else round(time.time() - began, 1)
+    save_issues(found, label_issues(preds, found), folder)
+    return found
+
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
+    from visionkit.noise import label_issues
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
+    found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
+    if found:
+        learn.loss_func = recipe.loss.build(found.matrix)
+        seconds['diagnosis'] = found.seconds
     if first:
         load_body(learn.model, read_weights(first.path/'model.safetensors'))
         seconds['init'] = first.result['seconds']['train']
@@ -270,7 +295,10 @@ def _train(recipe, about, folder, split, bars):
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors', dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
     seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
-    _write_json(folder/'result.json', run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds))
+    if found: label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(folder/'relabelled.csv', index=False)
+    result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
+    if recipe.score: result['metrics'].update(recipe.score.build(folder))
+    _write_json(folder/'result.json', result)
     if preds:
         preds.to_csv(folder/'predictions.csv')
         _write_json(folder/'thumbs.json', preds.thumbs())
