@@ -46,7 +46,7 @@ def test_fast_answers(shell):
     "`--help` and `list` do not import torch, and answer in under a second of processor time"
     code = "import sys, resource; from visionkit.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n" \
            "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, 'torch' in sys.modules)"
-    for words in (['--help'], ['list'], *([c, '--help'] for c in 'list fetch run report evaluate predict scoreboard'.split())):
+    for words in (['--help'], ['list'], *([c, '--help'] for c in 'list fetch run report evaluate predict labels scoreboard'.split())):
         seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True, text=True).stdout.splitlines()[-1].split()
         assert torch == 'False' and float(seconds) < 1, words
 
@@ -109,3 +109,44 @@ def test_two_processes_do_not_share_a_run(shell, tmp_path):
     run = tmp_path/'runs'/'digits-0-smoke'
     run.mkdir(parents=True)
     with FileLock(run/'.lock'): fails(shell('run', 'digits', '--smoke'), 'in use by another process')
+
+def a_folder(tmp_path, per_class=30, wrong=.3):
+    "Class folders of digits, of which the share `wrong` of each class lies in the next one's folder"
+    import shutil
+    from visionkit.all import get_source
+    for c, folder in enumerate(sorted(get_source('digits').iterdir())):
+        for i, f in enumerate(sorted(folder.iterdir())[:per_class]):
+            target = tmp_path/'mine'/str((c + (i < wrong*per_class)) % 10)/f.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(f, target)
+    return tmp_path/'mine'
+
+def test_labels(shell, tmp_path):
+    import pandas as pd
+    folder = a_folder(tmp_path)
+    before = sorted(str(f) for f in folder.rglob('*.png'))
+    done = shell('labels', folder, '--out', 'report')
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path/'report'/'noise.json').read_text())
+    assert found['n'] == 300 and len(found['matrix']) == 10 and found['kind'] in ('asymmetric', 'symmetric', 'unknown')
+    issues = pd.read_csv(tmp_path/'report'/'issues.csv', dtype=dict(given=str, suggested=str))
+    assert list(issues.columns) == 'path,given,suggested,p_given,p_suggested,score,verdict'.split(',') and len(issues) == 300
+    assert (folder/issues.path[0]).is_file()
+    page = (tmp_path/'report'/'issues.html').read_text()
+    assert 'surely wrong' in page and 'http' not in page
+    assert sorted(str(f) for f in folder.rglob('*.png')) == before   # nothing is moved or deleted
+    again = shell('labels', folder, '--out', 'report')
+    assert again.returncode == 0 and again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+    (tmp_path/'trust.csv').write_text('path,label\nnowhere.png,3\n')
+    fails(shell('labels', folder, '--out', 'report', '--trusted', 'trust.csv'), 'nowhere.png', 'not among those')
+    next(folder.rglob('*.png')).rename(folder/'0'/'renamed.png')
+    fails(shell('labels', folder, '--out', 'report'), 'other images, labels or stages')
+
+def test_labels_errors(shell, tmp_path):
+    fails(shell('labels', 'nowhere'), 'nowhere', 'no such folder')
+    (tmp_path/'one'/'class').mkdir(parents=True)
+    Image.new('L', (8, 8)).save(tmp_path/'one'/'class'/'a.png')
+    fails(shell('labels', 'one'), 'at least two class folders')
+    (tmp_path/'one'/'other').mkdir()
+    Image.new('L', (8, 8)).save(tmp_path/'one'/'other'/'b.png')
+    fails(shell('labels', 'one'), 'in each of 3 folds')

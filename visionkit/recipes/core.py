@@ -254,15 +254,13 @@ def _as_run(folder):
 
 def _diagnosis(recipe, about, folder, split, bars):
     "Diagnose the training labels of `recipe` by networks of its own, out of fold; left in `folder` as `noise.json` and `issues.csv`"
-    from fastai.vision.all import ProgressCallback
-    from visionkit.noise import diagnose, label_issues, oof_preds, save_issues
+    from visionkit.noise import diagnose, label_issues, oof_preds, quiet, save_issues
     began, items = time.time(), recipe_items(replace(recipe, test=None))
     if not recipe.test: items = items.iloc[sorted((split or recipe_split(recipe))([Path(p) for p in items.path])[0])]
     plain = replace(recipe, noise=None, stages=recipe.noise, loss=Spec('CrossEntropyLossFlat'))
     def learn_at(source, splitter, bs):
         learn = recipe_learner(plain, splitter, source)
-        if not bars: learn.remove_cb(ProgressCallback)
-        return learn
+        return learn if bars else quiet(learn)
     preds = oof_preds(items, learn_at, recipe.noise, out=folder/'oof', seed=about['seed'])
     found = diagnose(preds)
     done = folder/'noise.json'
@@ -298,6 +296,7 @@ def _train(recipe, about, folder, split, bars):
     if found: label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(folder/'relabelled.csv', index=False)
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
+    if found: result['noise'] = found.to_json()
     _write_json(folder/'result.json', result)
     if preds:
         preds.to_csv(folder/'predictions.csv')
