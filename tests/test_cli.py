@@ -111,12 +111,12 @@ def test_two_processes_do_not_share_a_run(shell, tmp_path):
     with FileLock(run/'.lock'): fails(shell('run', 'digits', '--smoke'), 'in use by another process')
 
 def a_folder(tmp_path, per_class=30, wrong=.3):
-    "Class folders of digits, of which the share `wrong` of each class lies in the next one's folder"
+    "Class folders of digits; the share `wrong` of each class lies in the folder of the next"
     import shutil
     from visionkit.all import get_source
     for c, folder in enumerate(sorted(get_source('digits').iterdir())):
         for i, f in enumerate(sorted(folder.iterdir())[:per_class]):
-            target = tmp_path/'mine'/str((c + (i < wrong*per_class)) % 10)/f.name
+            target = tmp_path/'mine'/str((c + (i % 10 < 10*wrong)) % 10)/f.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(f, target)
     return tmp_path/'mine'

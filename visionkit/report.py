@@ -532,7 +532,7 @@ def label_report(
     "Write one self-contained HTML page about the labels; returns its path"
     d, verdicts = diagnosis, issues.verdict.value_counts()
     rate = 'the rate cannot be told' if math.isnan(d.rate) else f'{percent(d.rate, 1)} of the labels are wrong'
-    tiles = [('labels', d.kind, ''), ('wrong', percent(d.rate, 1), f'{percent(d.interval[0], 1)} to {percent(d.interval[1], 1)}'),
+    tiles = [('wrong', percent(d.rate, 1), f'{percent(d.interval[0], 1)} to {percent(d.interval[1], 1)}'),
              ('images', f'{d.n:,}', f'{len(d.vocab)} classes'), *((k, f'{v:,}', 'images') for k, v in verdicts.items())]
     tiles = ''.join(f'<div class=tile><span>{a}</span><strong>{escape(str(b))}</strong><small>{escape(c)}</small></div>' for a, b, c in tiles)
     pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs], (2,))
