@@ -138,7 +138,7 @@ def test_labels(shell, tmp_path):
     again = shell('labels', folder, '--out', 'report')
     assert again.returncode == 0 and again.stdout.splitlines()[0] == done.stdout.splitlines()[0]
     (tmp_path/'trust.csv').write_text('path,label\nnowhere.png,3\n')
-    fails(shell('labels', folder, '--out', 'report', '--trusted', 'trust.csv'), 'nowhere.png', 'not among those')
+    fails(shell('labels', folder, '--out', 'report', '--trusted', 'trust.csv'), 'nowhere.png', 'is not in')
     next(folder.rglob('*.png')).rename(folder/'0'/'renamed.png')
     fails(shell('labels', folder, '--out', 'report'), 'other images, labels or stages')
 

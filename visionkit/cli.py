@@ -7,7 +7,7 @@ __all__ = ['cmd_list', 'cmd_fetch', 'cmd_run', 'cmd_report', 'cmd_evaluate', 'cm
            'parser', 'main']
 
 # %% ../nbs/09_cli.ipynb #528da696
-import argparse, json, os, sys, time, warnings
+import argparse, json, os, sys, warnings
 from pathlib import Path
 from .core import *
 from .recipes.core import *
@@ -76,12 +76,12 @@ def cmd_labels(args):
     if args.trusted:
         try: trusted = pd.read_csv(args.trusted, dtype=str, keep_default_na=False)[['path', 'label']]
         except (OSError, ValueError, KeyError) as e: raise InputError(f'{args.trusted} is no CSV file with the columns path and label') from e
+        absent = [p for p in trusted.path if not (folder/p).is_file()]
+        if absent: raise InputError(f'the trusted image {absent[0]} is not in {folder}')
     with claimed(out):
-        began = time.time()
         learn_at = partial(label_learner, bars=sys.stdout.isatty())
         preds = oof_preds(folder, learn_at, stages, out=out/'oof')
         found = diagnose(preds, trusted)
-        found.seconds = round(time.time() - began, 1)
         issues = label_issues(preds, found)
         save_issues(found, issues, out)
         label_report(preds, found, issues, out/'issues.html')

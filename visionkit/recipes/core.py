@@ -255,7 +255,7 @@ def _as_run(folder):
 def _diagnosis(recipe, about, folder, split, bars):
     "Diagnose the training labels of `recipe` by networks of its own, out of fold; left in `folder` as `noise.json` and `issues.csv`"
     from visionkit.noise import diagnose, label_issues, oof_preds, quiet, save_issues
-    began, items = time.time(), recipe_items(replace(recipe, test=None))
+    items = recipe_items(replace(recipe, test=None))
     if not recipe.test: items = items.iloc[sorted((split or recipe_split(recipe))([Path(p) for p in items.path])[0])]
     plain = replace(recipe, noise=None, stages=recipe.noise, loss=Spec('CrossEntropyLossFlat'))
     def learn_at(source, splitter, bs):
@@ -263,9 +263,9 @@ def _diagnosis(recipe, about, folder, split, bars):
         return learn if bars else quiet(learn)
     preds = oof_preds(items, learn_at, recipe.noise, out=folder/'oof', seed=about['seed'])
     found = diagnose(preds)
-    done = folder/'noise.json'
-    found.seconds = _read_json(done)['seconds'] if done.exists() else round(time.time() - began, 1)
     save_issues(found, label_issues(preds, found), folder)
+    # A shrunk run may learn too little to tell, and goes on all the same
+    if found.kind in ('random', 'unknown') and not recipe.is_smoke: raise InputError(f'the labels of {recipe.source} cannot be learned from: {found.evidence[-1]} See {folder/"noise.json"}')
     return found
 
 def _train(recipe, about, folder, split, bars):
@@ -273,16 +273,16 @@ def _train(recipe, about, folder, split, bars):
     from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
-    from visionkit.noise import label_issues
+    from visionkit.noise import label_issues, soften
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
-    began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
+    began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
     if found:
-        learn.loss_func = recipe.loss.build(found.matrix)
+        learn.loss_func = recipe.loss.build(soften(found.matrix, 1e-3))
         seconds['diagnosis'] = found.seconds
     if first:
         load_body(learn.model, read_weights(first.path/'model.safetensors'))
@@ -292,8 +292,10 @@ def _train(recipe, about, folder, split, bars):
     with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors', dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
-    seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
-    if found: label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(folder/'relabelled.csv', index=False)
+    seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed]) + seconds.get('diagnosis', 0)
+    if found:
+        with atomic_write(folder/'relabelled.csv', 'w') as f:
+            label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
