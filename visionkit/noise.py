@@ -7,7 +7,7 @@ __all__ = ['noise_matrix', 'corrupt', 'label_stages', 'quiet', 'label_learner', 
            'transition_matrix', 'Diagnosis', 'diagnose', 'label_issues', 'save_issues', 'contact_sheet', 'ForwardLoss',
            'GCELoss']
 
-# %% ../nbs/07_noise.ipynb #55fc6ec1
+# %% ../nbs/07_noise.ipynb #41e31ac3
 import json, shutil, time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .interpret import Predictions
 from .models import trunk_net
 from .train import *
 
-# %% ../nbs/07_noise.ipynb #4ad841f3
+# %% ../nbs/07_noise.ipynb #918f6fd9
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
@@ -44,7 +44,7 @@ def corrupt(
     u = np.random.default_rng(seed).random(len(labels))
     return (np.cumsum(T, 1)[np.asarray(labels)] < u[:, None]).sum(1).clip(max=len(T)-1)
 
-# %% ../nbs/07_noise.ipynb #3225aab2
+# %% ../nbs/07_noise.ipynb #e49c20fb
 def _look(items):
     "(channels, (height, width)) that suit `items`, from two hundred of them: their commonest size, if it has 16 to 64 pixels, else a square"
     shapes = []
@@ -151,7 +151,7 @@ def oof_preds(
     preds.seconds = round(seconds, 1)
     return preds
 
-# %% ../nbs/07_noise.ipynb #1f17646a
+# %% ../nbs/07_noise.ipynb #d03fc3cb
 def _groups(probs, lowest=False):
     "(group of each image, how clearly it belongs there: the ratio to the runner-up, as a logarithm)"
     s = np.log(np.clip(probs, 1e-6, None))*(-1 if lowest else 1)
@@ -227,7 +227,7 @@ def transition_matrix(
     p = preds.probs.double().numpy()
     return _estimate(p, preds.targs.numpy(), _groups(p, lowest))[0]
 
-# %% ../nbs/07_noise.ipynb #0bcb65c6
+# %% ../nbs/07_noise.ipynb #0e6fc5f1
 @dataclass
 class Diagnosis:
     "What `diagnose` found: `kind`, `rate` (share of wrong labels), `interval`, `matrix` P(given | true), `pairs`, `evidence`"
@@ -412,7 +412,7 @@ def _by_trust(p, given, vocab, trusted, verdict):
     even_handed = k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .2
     return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said, f'{len(moved)} classes carry another name more often than their own.')
 
-# %% ../nbs/07_noise.ipynb #d54ad1e5
+# %% ../nbs/07_noise.ipynb #e3ae1aea
 def label_issues(
     preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
     diagnosis:Diagnosis, # from `diagnose`
@@ -434,7 +434,7 @@ def label_issues(
     odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
     return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
 
-# %% ../nbs/07_noise.ipynb #143e9c8b
+# %% ../nbs/07_noise.ipynb #7c00a970
 def save_issues(
     diagnosis:Diagnosis, # from `diagnose`
     issues:pd.DataFrame, # from `label_issues`
@@ -444,15 +444,16 @@ def save_issues(
     with atomic_write(Path(out)/'noise.json', 'w') as f: json.dump(diagnosis.to_json(), f, indent=1)
     with atomic_write(Path(out)/'issues.csv', 'w') as f: issues.to_csv(f, index=False, lineterminator='\n')
 
-# %% ../nbs/07_noise.ipynb #5faf35a3
+# %% ../nbs/07_noise.ipynb #af5e1615
 def contact_sheet(
     preds:Predictions, # with images
-    classes=None, # which given labels; None: the first four
+    classes=None, # a list of given labels; None: the first four
     n:int=10, # images of each
     seed:int=0,
 ):
     "Random images of some given labels, a row each; returns the figure"
     classes = [str(c) for c in (classes or preds.vocab[:4])]
+    for c in set(classes) - set(preds.vocab): raise InputError(f'there is no class {c!r}: {nearest(c, preds.vocab)}')
     fig, axs = plt.subplots(len(classes), n, figsize=(.8*n + 1, .85*len(classes)), layout='constrained', squeeze=False)
     for row, c in zip(axs, classes):
         having = np.flatnonzero(preds.df.true.values == c)
@@ -462,7 +463,7 @@ def contact_sheet(
         row[0].text(-.2, .5, c, ha='right', va='center', transform=row[0].transAxes, parse_math=False)
     return fig
 
-# %% ../nbs/07_noise.ipynb #6b81a1d8
+# %% ../nbs/07_noise.ipynb #824c810b
 class _LabelLoss(nn.Module):
     "What fastai asks of a loss for class indices: works under MixUp (`y_int`, `reduction`) and `get_preds` (`activation`, `decodes`)"
     y_int = True # labels are class indices: MixUp mixes losses, not labels

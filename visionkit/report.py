@@ -495,8 +495,9 @@ def html_report(
 _sort = """
 document.querySelectorAll('table.sort th').forEach((th, i) => th.addEventListener('click', () => {
   const body = th.closest('table').tBodies[0], down = th.dataset.down = th.dataset.down === '1' ? '' : '1';
-  const key = r => { const t = r.cells[i].dataset.v ?? r.cells[i].textContent; return isNaN(t) || t === '' ? t : +t; };
-  [...body.rows].sort((a, b) => { const x = key(a), y = key(b); return (x > y ? 1 : x < y ? -1 : 0)*(down ? -1 : 1); }).forEach(r => body.append(r));
+  const key = r => r.cells[i].dataset.v ?? r.cells[i].textContent;
+  const order = (x, y) => x !== '' && y !== '' && !isNaN(x) && !isNaN(y) ? x - y : x.localeCompare(y);
+  [...body.rows].sort((a, b) => order(key(a), key(b))*(down ? -1 : 1)).forEach(r => body.append(r));
 }));
 """
 _label_css = '''
@@ -511,7 +512,7 @@ def _issue_rows(issues, image):
         cells = [f'<td>{_thumb(image[r.path])}', f'<td>{escape(r.path)}', *(f'<td>{escape(str(x))}' for x in (r.given, r.suggested)),
                  *(f'<td class=num data-v={x:.6g}>{percent(x, 1)}' for x in (r.p_given, r.p_suggested, r.score)), f'<td>{escape(r.verdict)}']
         return f'<tr>{"</td>".join(cells)}</td></tr>'
-    head = ''.join(f'<th>{h}</th>' for h in ('image', 'path', 'given', 'suggested', 'p given', 'p suggested', 'surely wrong', 'verdict'))
+    head = ''.join(f'<th>{h}</th>' for h in ('image', 'path', 'given', 'suggested', 'p given', 'p suggested', 'p wrong', 'verdict'))
     return f'<div class=wide><table class=sort><thead><tr>{head}</tr></thead><tbody>{"".join(map(row, issues.itertuples()))}</tbody></table></div>'
 
 def _sheet(preds, per_class, most=20):
@@ -535,14 +536,14 @@ def label_report(
     tiles = [('wrong', percent(d.rate, 1), f'{percent(d.interval[0], 1)} to {percent(d.interval[1], 1)}'),
              ('images', f'{d.n:,}', f'{len(d.vocab)} classes'), *((k, f'{v:,}', 'images') for k, v in verdicts.items())]
     tiles = ''.join(f'<div class=tile><span>{a}</span><strong>{escape(str(b))}</strong><small>{escape(c)}</small></div>' for a, b, c in tiles)
-    pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs], (2,))
+    pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs[:10]], (2,))
     matrix = _png(lambda fig: d.plot(fig.add_subplot()), (4.6, 4.6), 'matrix of P(given | true)', 'compressed')
     top, at = issues.head(n), dict(zip(preds.df.path, preds.df['index']))
     table = _issue_rows(top, {p: preds.image(at[p]) for p in top.path})
     evidence = ''.join(f'<li>{escape(e)}</li>' for e in d.evidence)
     body = (f'<section><h2>{escape(d.kind)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair><div><h3>Evidence</h3><ul>{evidence}</ul>{pairs}</div>'
             f'<div><h3>What true classes are called</h3>{matrix}</div></div></section>'
-            f'<section><h3>Ten random images of each label</h3>{_sheet(preds, 10)}</section>'
+            f'<section><h3>Ten random images of each label{" (the first 20)" if len(d.vocab) > 20 else ""}</h3>{_sheet(preds, 10)}</section>'
             f'<section><h3>The {len(top)} labels most likely wrong</h3><p>All {len(issues):,} are in issues.csv. A click on a heading sorts.</p>{table}</section>')
     page = _page.format(title='Labels', css=_css + _label_css, body=body, foot='Out of fold: each image is judged by networks that were not trained on it.')
     return _write_page(out, page.replace('</body>', f'<script>{_sort}</script></body>'))
