@@ -289,6 +289,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.noise._by_trust': ('noise.html#_by_trust', 'visionkit/noise.py'),
                                  'visionkit.noise._called': ('noise.html#_called', 'visionkit/noise.py'),
                                  'visionkit.noise._clearest': ('noise.html#_clearest', 'visionkit/noise.py'),
+                                 'visionkit.noise._clusters': ('noise.html#_clusters', 'visionkit/noise.py'),
                                  'visionkit.noise._counts': ('noise.html#_counts', 'visionkit/noise.py'),
                                  'visionkit.noise._estimate': ('noise.html#_estimate', 'visionkit/noise.py'),
                                  'visionkit.noise._evenly': ('noise.html#_evenly', 'visionkit/noise.py'),

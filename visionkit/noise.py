@@ -7,13 +7,15 @@ __all__ = ['noise_matrix', 'corrupt', 'label_stages', 'quiet', 'label_learner', 
            'transition_matrix', 'Diagnosis', 'diagnose', 'label_issues', 'save_issues', 'contact_sheet', 'ForwardLoss',
            'GCELoss']
 
-# %% ../nbs/07_noise.ipynb #41e31ac3
+# %% ../nbs/07_noise.ipynb #884479bb
 import json, shutil, time
 from collections import Counter
 from dataclasses import dataclass
 import numpy as np, pandas as pd, matplotlib.pyplot as plt, torch
 from fastai.vision.all import *
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
+from sklearn.cluster import KMeans
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from .core import *
@@ -23,7 +25,7 @@ from .interpret import Predictions
 from .models import trunk_net
 from .train import *
 
-# %% ../nbs/07_noise.ipynb #918f6fd9
+# %% ../nbs/07_noise.ipynb #5e1e5287
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
@@ -44,7 +46,7 @@ def corrupt(
     u = np.random.default_rng(seed).random(len(labels))
     return (np.cumsum(T, 1)[np.asarray(labels)] < u[:, None]).sum(1).clip(max=len(T)-1)
 
-# %% ../nbs/07_noise.ipynb #e49c20fb
+# %% ../nbs/07_noise.ipynb #aa16b187
 def _look(items):
     "(channels, (height, width)) that suit `items`, from two hundred of them: their commonest size, if it has 16 to 64 pixels, else a square"
     shapes = []
@@ -151,7 +153,7 @@ def oof_preds(
     preds.seconds = round(seconds, 1)
     return preds
 
-# %% ../nbs/07_noise.ipynb #d03fc3cb
+# %% ../nbs/07_noise.ipynb #4d634f91
 def _groups(probs, lowest=False):
     "(group of each image, how clearly it belongs there: the ratio to the runner-up, as a logarithm)"
     s = np.log(np.clip(probs, 1e-6, None))*(-1 if lowest else 1)
@@ -201,6 +203,20 @@ def soften(
     "`T` without zeros: what was never seen may still happen"
     return (1 - least)*T + least/len(T)
 
+def _clusters(p, given):
+    """((group of each image, how clearly), are groups named by what they are not called?) from k-means of the answers, or None if neither naming fits.
+    For noise under which no single label stands out in a class, so that the highest probability would split it"""
+    (n, k), x, pick = p.shape, np.sqrt(p), np.random.default_rng(0).permutation(len(p))[:20_000]
+    km = KMeans(k, n_init=3, random_state=0).fit(x[pick])
+    far = np.sort(km.transform(x), 1)
+    group, clear = km.predict(x), far[:, 1] - far[:, 0]
+    called = _counts(group, given, k)/np.maximum(np.bincount(group, minlength=k)[:, None], 1)
+    most, least = linear_sum_assignment(-called)[1], linear_sum_assignment(called)[1]
+    i = np.arange(k)
+    second = np.where(i == most[:, None], 0, called).max(1)
+    if called[i, most].mean() > .45 or np.median(called[i, most]/np.maximum(second, 1e-9)) > 1.3: return (most[group], clear), False
+    return ((least[group], clear), True) if called[i, least].mean() < .3/k else None
+
 def _typical(p, which, group):
     "Mean answer to the images of each group among `which`"
     k = p.shape[1]
@@ -227,7 +243,7 @@ def transition_matrix(
     p = preds.probs.double().numpy()
     return _estimate(p, preds.targs.numpy(), _groups(p, lowest))[0]
 
-# %% ../nbs/07_noise.ipynb #0e6fc5f1
+# %% ../nbs/07_noise.ipynb #5c60385d
 @dataclass
 class Diagnosis:
     "What `diagnose` found: `kind`, `rate` (share of wrong labels), `interval`, `matrix` P(given | true), `pairs`, `evidence`"
@@ -352,10 +368,11 @@ def diagnose(
                        'The rate is that of labels drawn at random, not a measurement.')
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations.')
     if trusted is not None: return _by_trust(p, given, vocab, _trusted(preds, trusted), verdict)
-    first = [_groups(p, low) for low in (False, True)]
-    told = [_information(_counts(g, given, k)) for g, _ in first]
-    lowest = bool(k > 2 and told[1] > 1.1*told[0])
-    r, group = _read(p, given, first[lowest])
+    # The simplest grouping wins unless another tells more
+    choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
+    told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
+    first, lowest = choices[0 if 1.1*told[0] >= max(told) else int(np.argmax(told))]
+    r, group = _read(p, given, first)
     empty = r.weights*n < (5 if lowest else np.maximum(5, .1*often*n))
     rare = empty & (often < max(30/n, .002))
     if (empty & ~rare).any():
@@ -412,7 +429,7 @@ def _by_trust(p, given, vocab, trusted, verdict):
     even_handed = k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .2
     return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said, f'{len(moved)} classes carry another name more often than their own.')
 
-# %% ../nbs/07_noise.ipynb #e3ae1aea
+# %% ../nbs/07_noise.ipynb #7c005906
 def label_issues(
     preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
     diagnosis:Diagnosis, # from `diagnose`
@@ -434,7 +451,7 @@ def label_issues(
     odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
     return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
 
-# %% ../nbs/07_noise.ipynb #7c00a970
+# %% ../nbs/07_noise.ipynb #82108412
 def save_issues(
     diagnosis:Diagnosis, # from `diagnose`
     issues:pd.DataFrame, # from `label_issues`
@@ -444,7 +461,7 @@ def save_issues(
     with atomic_write(Path(out)/'noise.json', 'w') as f: json.dump(diagnosis.to_json(), f, indent=1)
     with atomic_write(Path(out)/'issues.csv', 'w') as f: issues.to_csv(f, index=False, lineterminator='\n')
 
-# %% ../nbs/07_noise.ipynb #af5e1615
+# %% ../nbs/07_noise.ipynb #df8f7738
 def contact_sheet(
     preds:Predictions, # with images
     classes=None, # a list of given labels; None: the first four
@@ -463,7 +480,7 @@ def contact_sheet(
         row[0].text(-.2, .5, c, ha='right', va='center', transform=row[0].transAxes, parse_math=False)
     return fig
 
-# %% ../nbs/07_noise.ipynb #824c810b
+# %% ../nbs/07_noise.ipynb #b37884d3
 class _LabelLoss(nn.Module):
     "What fastai asks of a loss for class indices: works under MixUp (`y_int`, `reduction`) and `get_preds` (`activation`, `decodes`)"
     y_int = True # labels are class indices: MixUp mixes losses, not labels
