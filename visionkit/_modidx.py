@@ -302,6 +302,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.noise._pairs': ('noise.html#_pairs', 'visionkit/noise.py'),
                                  'visionkit.noise._read': ('noise.html#_read', 'visionkit/noise.py'),
                                  'visionkit.noise._read_fold': ('noise.html#_read_fold', 'visionkit/noise.py'),
+                                 'visionkit.noise._share': ('noise.html#_share', 'visionkit/noise.py'),
                                  'visionkit.noise._signal': ('noise.html#_signal', 'visionkit/noise.py'),
                                  'visionkit.noise._symmetric': ('noise.html#_symmetric', 'visionkit/noise.py'),
                                  'visionkit.noise._trusted': ('noise.html#_trusted', 'visionkit/noise.py'),

@@ -7,7 +7,7 @@ __all__ = ['noise_matrix', 'corrupt', 'label_stages', 'quiet', 'label_learner', 
            'transition_matrix', 'Diagnosis', 'diagnose', 'label_issues', 'save_issues', 'contact_sheet', 'ForwardLoss',
            'GCELoss']
 
-# %% ../nbs/07_noise.ipynb #884479bb
+# %% ../nbs/07_noise.ipynb #7be8be9c
 import json, shutil, time
 from collections import Counter
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .interpret import Predictions
 from .models import trunk_net
 from .train import *
 
-# %% ../nbs/07_noise.ipynb #5e1e5287
+# %% ../nbs/07_noise.ipynb #194e4000
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
@@ -46,7 +46,7 @@ def corrupt(
     u = np.random.default_rng(seed).random(len(labels))
     return (np.cumsum(T, 1)[np.asarray(labels)] < u[:, None]).sum(1).clip(max=len(T)-1)
 
-# %% ../nbs/07_noise.ipynb #aa16b187
+# %% ../nbs/07_noise.ipynb #2d94793b
 def _look(items):
     "(channels, (height, width)) that suit `items`, from two hundred of them: their commonest size, if it has 16 to 64 pixels, else a square"
     shapes = []
@@ -144,16 +144,15 @@ def oof_preds(
             held, p, names = _fold(learn_at, source, KFold(k, folds, seed), stages, work)
             if names != vocab: raise InputError(f'the learner knows the classes {names[:3]}…, the labels are {vocab[:3]}…: they must be the same, in this order')
             kept = np.array([position[os.fspath(o)] for o in held]), p.numpy(), time.time() - began
-            if file:
-                _write_fold(file, mark, kept[0], p, kept[2])
-                shutil.rmtree(work)
+            if file: _write_fold(file, mark, kept[0], p, kept[2])
+        if work and work.exists(): shutil.rmtree(work)
         probs[kept[0]] = kept[1]
         seconds += kept[2]
     preds = Predictions(probs, [vocab.index(l) for l in labels], vocab, paths, lambda i: PILImage.create(items[i]))
     preds.seconds = round(seconds, 1)
     return preds
 
-# %% ../nbs/07_noise.ipynb #4d634f91
+# %% ../nbs/07_noise.ipynb #a0ba3423
 def _groups(probs, lowest=False):
     "(group of each image, how clearly it belongs there: the ratio to the runner-up, as a logarithm)"
     s = np.log(np.clip(probs, 1e-6, None))*(-1 if lowest else 1)
@@ -222,10 +221,12 @@ def _typical(p, which, group):
     k = p.shape[1]
     return np.stack([p[which & (group == t)].mean(0) if (which & (group == t)).any() else np.full(k, 1/k) for t in range(k)])
 
-def _estimate(p, given, first, share=.2, rounds=4):
+def _share(n): return float(np.clip(2000/n, .2, .5)) # of each group that counts as clear: a fifth, more of few images
+
+def _estimate(p, given, first, rounds=4):
     """(P(given | group), group of each image, how clearly), from a `first` grouping: regroup by what the networks say of the clearest images,
     unless groups come to tell less"""
-    k = p.shape[1]
+    k, share = p.shape[1], _share(len(p))
     (group, clear), told = first, lambda g: _information(_counts(g, given, k))
     for _ in range(rounds):
         new = _groups(true_probs(p, _typical(p, _clearest(group, clear, share), group)))
@@ -243,7 +244,7 @@ def transition_matrix(
     p = preds.probs.double().numpy()
     return _estimate(p, preds.targs.numpy(), _groups(p, lowest))[0]
 
-# %% ../nbs/07_noise.ipynb #5c60385d
+# %% ../nbs/07_noise.ipynb #e82f3af0
 @dataclass
 class Diagnosis:
     "What `diagnose` found: `kind`, `rate` (share of wrong labels), `interval`, `matrix` P(given | true), `pairs`, `evidence`"
@@ -312,7 +313,7 @@ class _Reading:
     "What the verdicts are drawn from: the grouping and the shares of images with another label than their group's"
     T:np.ndarray # P(given | group)
     weights:np.ndarray # share of each group
-    top:float # wrong among the clearest fifth of each group
+    top:float # wrong among the clearest of each group (`_share`)
     middle:float # among its next clearest: between a sixth and a third
     every:float # among all images
     even:float # rate of evenly spread noise, from the clearer half
@@ -327,8 +328,9 @@ def _read(p, given, first):
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
     top, middle = float((weights*(1 - T.diagonal())).sum()), _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6)
     mean = lambda which: float(other[which].mean()) if which.any() else top
+    if top < .5: top = min(top, float(other.mean())) # more than among all images is luck
     return _Reading(T, weights, top, mean(middle), float(other.mean()), _evenly(p[half], given[half]), _evenly(p[~half], given[~half]) if (~half).any() else 0.,
-                    2*np.sqrt(max(top*(1 - top), 1e-4)/max(_clearest(group, clear, .2).sum(), 1)), mean(~half) - mean(half)), group
+                    2*np.sqrt(max(top*(1 - top), 1e-4)/max(_share(len(p))*len(p), 1)), mean(~half) - mean(half)), group
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
@@ -392,7 +394,7 @@ def _lowest(r, verdict, k):
 
 def _highest(r, verdict, vocab, assumed=_names):
     "The verdict where most labels of a group name it"
-    k, seen = len(vocab), f'Of the clearest fifth of each group {r.top:.1%} have another label, of all images {r.every:.1%}.'
+    k, seen = len(vocab), f'Of the clearest images of each group {r.top:.1%} have another label, of all images {r.every:.1%}.'
     far = '' if k == 2 else (f'Labels that name a class that their image looks least like are as frequent as under evenly spread noise of {r.even:.1%} '
                              f'(clearer half of the images) and {r.even_rest:.1%} (the rest).')
     if k == 2 and assumed == _names: assumed = _two
@@ -429,7 +431,7 @@ def _by_trust(p, given, vocab, trusted, verdict):
     even_handed = k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .2
     return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said, f'{len(moved)} classes carry another name more often than their own.')
 
-# %% ../nbs/07_noise.ipynb #7c005906
+# %% ../nbs/07_noise.ipynb #e7be3772
 def label_issues(
     preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
     diagnosis:Diagnosis, # from `diagnose`
@@ -451,7 +453,7 @@ def label_issues(
     odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
     return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
 
-# %% ../nbs/07_noise.ipynb #82108412
+# %% ../nbs/07_noise.ipynb #4a5d344e
 def save_issues(
     diagnosis:Diagnosis, # from `diagnose`
     issues:pd.DataFrame, # from `label_issues`
@@ -461,7 +463,7 @@ def save_issues(
     with atomic_write(Path(out)/'noise.json', 'w') as f: json.dump(diagnosis.to_json(), f, indent=1)
     with atomic_write(Path(out)/'issues.csv', 'w') as f: issues.to_csv(f, index=False, lineterminator='\n')
 
-# %% ../nbs/07_noise.ipynb #df8f7738
+# %% ../nbs/07_noise.ipynb #4a626fa8
 def contact_sheet(
     preds:Predictions, # with images
     classes=None, # a list of given labels; None: the first four
@@ -480,7 +482,7 @@ def contact_sheet(
         row[0].text(-.2, .5, c, ha='right', va='center', transform=row[0].transAxes, parse_math=False)
     return fig
 
-# %% ../nbs/07_noise.ipynb #b37884d3
+# %% ../nbs/07_noise.ipynb #d1e66814
 class _LabelLoss(nn.Module):
     "What fastai asks of a loss for class indices: works under MixUp (`y_int`, `reduction`) and `get_preds` (`activation`, `decodes`)"
     y_int = True # labels are class indices: MixUp mixes losses, not labels
