@@ -149,4 +149,4 @@ def test_labels_errors(shell, tmp_path):
     fails(shell('labels', 'one'), 'at least two class folders')
     (tmp_path/'one'/'other').mkdir()
     Image.new('L', (8, 8)).save(tmp_path/'one'/'other'/'b.png')
-    fails(shell('labels', 'one'), 'in each of 3 folds')
+    fails(shell('labels', 'one'), 'too few for 3 folds')
