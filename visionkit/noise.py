@@ -322,7 +322,7 @@ class _Reading:
     growth:float # how much more is wrong in the less clear half
 
 def _read(p, given, first):
-    "A `_Reading` of the images, and the group of each, from a `first` grouping"
+    "A `_Reading` of the images, from a `first` grouping"
     k = p.shape[1]
     T, group, clear = _estimate(p, given, first)
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
@@ -330,7 +330,7 @@ def _read(p, given, first):
     mean = lambda which: float(other[which].mean()) if which.any() else top
     if top < .5: top = min(top, float(other.mean())) # more than among all images is luck
     return _Reading(T, weights, top, mean(middle), float(other.mean()), _evenly(p[half], given[half]), _evenly(p[~half], given[~half]) if (~half).any() else 0.,
-                    2*np.sqrt(max(top*(1 - top), 1e-4)/max(_share(len(p))*len(p), 1)), mean(~half) - mean(half)), group
+                    2*np.sqrt(max(top*(1 - top), 1e-4)/max(_share(len(p))*len(p), 1)), mean(~half) - mean(half))
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
@@ -374,7 +374,7 @@ def diagnose(
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
     told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
     first, lowest = choices[0 if 1.1*told[0] >= max(told) else int(np.argmax(told))]
-    r, group = _read(p, given, first)
+    r = _read(p, given, first)
     empty = r.weights*n < (5 if lowest else np.maximum(5, .1*often*n))
     rare = empty & (often < max(30/n, .002))
     if (empty & ~rare).any():
@@ -414,7 +414,7 @@ def _by_trust(p, given, vocab, trusted, verdict):
     (at, true), k = trusted, len(vocab)
     group = np.full(len(p), -1)
     group[at] = true
-    r, group = _read(p, given, _groups(true_probs(p, _typical(p, group >= 0, group))))
+    r = _read(p, given, _groups(true_probs(p, _typical(p, group >= 0, group))))
     wrong = (given[at] != true).sum()
     low, high = (float(x) for x in beta.ppf((.025, .975), (wrong, wrong + 1), (len(at) - wrong + 1, max(len(at) - wrong, 1e-9))))
     said = f'{wrong} of the {len(at)} trusted images have a wrong label: between {max(low, 0) if wrong else 0:.1%} and {high:.1%} of all, were they a random sample.'
