@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FastDropout', 'conv', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2', 'mnist_step3',
-           'mnist_step4', 'mnist_step5', 'mnist_step6', 'Residual', 'custom_resnet', 'ConcatPool', 'concat_pool_head',
-           'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn',
-           'trunk_net', 'digits_net']
+           'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm', 'eva_f3',
+           'Residual', 'custom_resnet', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
+           'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
@@ -35,10 +35,11 @@ def conv(
     then:str='', # what follows, in order: `B`atch norm, `R`eLU, `D`ropout, `M`ax-pool by two
     drop:float=0., # probability of `D`
     bias:bool=False, # a bias in the convolution?
+    norm=nn.BatchNorm2d, # what `B` is: a function of the number of channels
     **kwargs, # the rest of `nn.Conv2d`: padding, stride, dilation, groups, padding_mode
 )->nn.Sequential:
     "A convolution and the layers that `then` spells"
-    make = dict(B=lambda: nn.BatchNorm2d(nf), R=nn.ReLU, D=lambda: FastDropout(drop), M=lambda: nn.MaxPool2d(2))
+    make = dict(B=lambda: norm(nf), R=nn.ReLU, D=lambda: FastDropout(drop), M=lambda: nn.MaxPool2d(2))
     if not set(then) <= set(make): raise InputError(f"then={then!r}: a layer is one of {', '.join(make)}")
     return nn.Sequential(nn.Conv2d(ni, nf, ks, bias=bias, **kwargs), *[make[o]() for o in then])
 
@@ -124,6 +125,61 @@ def mnist_step6():
     c = partial(conv, then='RBD', drop=.03)
     return nn.Sequential(c(1, 8), c(8, 16), nn.MaxPool2d(2), conv(16, 8, 1),
                          c(8, 10), c(10, 16), c(16, 18), nn.AvgPool2d(6), c(18, 16, 1), conv(16, 10, 1), nn.Flatten())
+
+# %% ../nbs/04_models.ipynb #aeae49c8
+def eva_s4():
+    "Seed 002, S4: eight convolutions, 9,274 parameters"
+    c = partial(conv, then='RB', bias=True, padding=1)
+    return nn.Sequential(c(1, 4), c(4, 4), c(4, 8), nn.MaxPool2d(2), c(8, 12), c(12, 12), c(12, 16), nn.MaxPool2d(2),
+                         c(16, 20, padding=0), conv(20, 10, bias=True), nn.AvgPool2d(3), nn.Flatten())
+
+# %% ../nbs/04_models.ipynb #f5f61588
+def _eva_skeleton(then):
+    c = partial(conv, then=then, bias=True, padding=1)
+    return nn.Sequential(c(1, 4), c(4, 8), c(8, 12), c(12, 16), nn.MaxPool2d(2), c(16, 32), c(32, 32), nn.MaxPool2d(2),
+                         conv(32, 10, bias=True), nn.AvgPool2d(5), nn.Flatten())
+
+def eva_f1():
+    "Seed 002, S5 F1: seven plain convolutions, 19,734 parameters"
+    return _eva_skeleton('R')
+
+def eva_f2():
+    "Seed 002, S5 F2: F1 with batch norm after each ReLU, 19,942 parameters"
+    return _eva_skeleton('RB')
+
+# %% ../nbs/04_models.ipynb #a04b325e
+class GhostBatchNorm(nn.BatchNorm2d):
+    "`nn.BatchNorm2d` that normalises every `splits`-th image of the batch with its like; weight and bias are shared"
+    def __init__(self,
+        num_features:int, # channels
+        splits:int=2, # ghosts a batch; the batch size must be a multiple
+        **kwargs, # the rest of `nn.BatchNorm2d`: eps, momentum …
+    ):
+        super().__init__(num_features, **kwargs)
+        self.splits = splits
+        for name in ('running_mean', 'running_var'): self.register_buffer(name, getattr(self, name).repeat(splits))
+    def forward(self, x):
+        k, (n, c, h, w) = self.splits, x.shape
+        if not self.training:
+            mean, var = (s.view(k, c).mean(0) for s in (self.running_mean, self.running_var))
+            return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+        if n % k: raise InputError(f'a batch of {n} images cannot be split in {k}: choose another batch size, or drop_last=True')
+        wide = F.batch_norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k), self.bias.repeat(k),
+                            training=True, momentum=self.momentum, eps=self.eps)
+        return wide.reshape(n, c, h, w)
+
+# %% ../nbs/04_models.ipynb #979bd035
+def eva_f3(
+    drop:float=.06, # dropout after each batch norm; 0 leaves the layers out
+    splits:int=1, # ghost batches; 1 is plain batch norm
+    momentum:float=.1, # share of the latest batch in the running statistics
+):
+    "Seed 002, S5 F3: seven 3×3 and two 1×1 convolutions, 7,216 parameters"
+    norm = partial(GhostBatchNorm, splits=splits, momentum=momentum) if splits > 1 else partial(nn.BatchNorm2d, momentum=momentum)
+    c = partial(conv, then='RBD' if drop else 'RB', drop=drop, bias=True, norm=norm)
+    p = partial(c, padding=1)
+    return nn.Sequential(p(1, 8), p(8, 12), conv(12, 6, 1, bias=True), nn.MaxPool2d(2), c(6, 12), c(12, 12), p(12, 12), nn.MaxPool2d(2),
+                         c(12, 12), p(12, 12), nn.AvgPool2d(3), conv(12, 10, 1, bias=True), nn.Flatten())
 
 # %% ../nbs/04_models.ipynb #fd6f0ef2
 class Residual(nn.Module):

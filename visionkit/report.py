@@ -64,7 +64,7 @@ def misshapen(
                  worst=lambda w: all(isinstance(r, dict) for r in w),
                  confusion=lambda c: all(isinstance(r, list) and len(r) == len(c) and numbers(r) for r in c),
                  vocab=lambda v: len(v) == len(o.get('confusion') or v),
-                 seed_figure=lambda f: numbers([f.get('value')]))
+                 seed_figure=lambda f: isinstance(f.get('log', []), list) and numbers([f.get('value'), *f.get('log', [])]))
     return bad + [k for k, ok in tests.items() if k not in bad and o.get(k) is not None and not ok(o[k])]
 
 # %% ../nbs/08_report.ipynb #8e7171ae
@@ -177,6 +177,11 @@ def _seed_accuracy(run):
     figure = run.get('seed_figure') or {}
     return None if run.smoke or 'loss' in str(figure.get('metric')) else figure.get('value')
 
+def _seed_line(run):
+    "What to draw beside the run's accuracy: the seed's log, epoch by epoch, or else its figure"
+    figure = _seed_accuracy(run)
+    return figure if figure is None else (run.get('seed_figure').get('log') or figure)
+
 def _like_for_like(run):
     "The metric that the seed's figure is held against, and its name: last epoch, unless the seed's is a best one"
     best = 'best' in str((run.get('seed_figure') or {}).get('metric'))
@@ -265,22 +270,24 @@ def _series(h, what):
     return {k: y for k, y in lines.items() if np.isfinite(y).any()}
 
 def _panel(ax, h, what, figure=None):
-    "Draw one picture of history `h`, with a line at the seed's `figure`"
+    "Draw one picture of history `h`, with the seed's `figure`: one number or one an epoch"
     x, lines = np.arange(1, len(h)+1), _series(h, what)
     marks = dict(marker='o', ms=3) if len(x) < 8 else {}
     for i, (name, y) in enumerate(lines.items()):
         ax.plot(x, y, label=name, lw=1.6, color=_colors.get(name, f'C{i}'), **marks)
     for s in x[1:][h.stage.values[1:] != h.stage.values[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
-    if figure is not None: ax.axhline(figure, lw=1, ls='--', color='C2', label='seed')
+    seed, style = np.atleast_1d([] if figure is None else figure), dict(lw=1, ls='--', color='C2', label='seed')
+    if len(seed) == 1: ax.axhline(seed[0], **style)
+    elif len(seed): ax.plot(np.arange(1, len(seed)+1), seed, **style)
     values = np.concatenate([y[np.isfinite(y)] for y in lines.values()])
     if what == 'accuracy':
-        late = np.concatenate([y[len(x)//5:] for y in lines.values()] + [[values.max() if figure is None else figure]])
+        late = np.concatenate([y[len(x)//5:] for y in lines.values()] + [seed[len(seed)//5:]])
         low, high = np.nanmin(late), max(np.nanmax(late), values.max())
         ax.set_ylim(low - .05*(high - low) - .002, high + .05*(high - low) + .002)
     elif values.min() > 0 and values.max() > 5*values.min(): ax.set_yscale('log')
     ax.set(title=what, xlabel='epoch', xlim=(.5, len(x) + .5))
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    if len(lines) + (figure is not None) > 1: ax.legend(frameon=False, fontsize=8)
+    if len(lines) + len(seed) > 1: ax.legend(frameon=False, fontsize=8)
 
 def _panels(h, figure=None):
     "The pictures that history `h` has values for, each with the seed's figure or None"
@@ -290,7 +297,7 @@ def plot_history(
     run, # a `Run`, or a history: DataFrame or list of rows
 ):
     "Loss, accuracy, learning rate and momentum over the epochs; returns the figure"
-    h, figure = (run.history, _seed_accuracy(run)) if isinstance(run, Run) else (run, None)
+    h, figure = (run.history, _seed_line(run)) if isinstance(run, Run) else (run, None)
     if not isinstance(run, Run): h = _history_frame(h.to_dict('records') if isinstance(h, pd.DataFrame) else h)
     panels = _panels(h, figure)
     if not panels: raise InputError('the history has no epochs yet: nothing to plot')
@@ -363,7 +370,7 @@ def _facts(run):
 
 # %% ../nbs/08_report.ipynb #42c2fe33
 def _curves(run):
-    panels = _panels(run.history, _seed_accuracy(run))
+    panels = _panels(run.history, _seed_line(run))
     if not panels: return '<p>No epoch is finished yet.</p>'
     def pic(what, figure):
         draw = lambda fig: _panel(fig.subplots(), run.history, what, figure)

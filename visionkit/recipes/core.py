@@ -39,7 +39,7 @@ class Recipe:
     init:str=None # the recipe whose run of the same seed gives the starting weights; made first if absent
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
-    seed_figure:dict=None # {value (fraction), metric, source}: the published figure beside ours
+    seed_figure:dict=None # {value (fraction), metric, source, log}: the published figure beside ours, and, where there is one, its test accuracy after each epoch
     notes:str='' # what a reader must know about the comparison
     score:Spec=None # of a function: folder of a finished run → dict of further metrics
     is_smoke:bool=False # made by `smoke`
@@ -270,12 +270,14 @@ def _diagnosis(recipe, about, folder, split, bars):
 
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
-    from fastai.vision.all import set_seed
+    from fastai.vision.all import set_seed, torch
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.noise import label_issues, soften
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
+    # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to; threads take this over from the first one
+    torch.set_flush_denormal(True)
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
