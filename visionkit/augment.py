@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['affine_mats', 'warp', 'BatchTransform', 'BatchAffine', 'BatchRotate', 'turn_hue', 'color_jitter', 'ColorJitter',
-           'Elastic', 'StrokeWidth']
+           'windows', 'BatchCrop', 'BatchFlip', 'Cutout', 'BatchResizedCrop', 'Albument', 'Elastic', 'StrokeWidth']
 
 # %% ../nbs/03_augment.ipynb #c931e943
 from fastai.vision.all import *
@@ -157,6 +157,123 @@ class ColorJitter(BatchTransform):
     def encodes(self, x:TensorImage):
         x = self._check(x)
         return color_jitter(x, **self.draw(x))
+
+# %% ../nbs/03_augment.ipynb #0cc88df0
+def windows(
+    x:Tensor, # (n,c,h,w)
+    top:Tensor, # (n,) first row of each image's window
+    left:Tensor, # (n,) first column
+    size:tuple, # (height, width)
+)->Tensor:
+    "One window of each image"
+    rows,cols = (first[:,None] + torch.arange(n, device=x.device) for first,n in zip((top, left), size))
+    i = torch.arange(len(x), device=x.device)[:,None,None]
+    return x.permute(0, 2, 3, 1)[i, rows[:,:,None], cols[:,None]].permute(0, 3, 1, 2)
+
+def _chosen(x, p): return torch.rand(len(x), device=x.device) < p
+
+# %% ../nbs/03_augment.ipynb #6049a6e3
+class BatchCrop(BatchTransform):
+    "Pad each image, then cut out a window of its old size, or of `size`, at a place of its own (torchvision's `RandomCrop`)"
+    def __init__(self,
+        pad:int=4, # pixels on each side
+        size:int=None, # side of the window; None: as large as the image was
+        mode:str='constant', # what the border is made of: constant, reflect or replicate
+        fill:float=0., # of a constant border, 0 to 1
+        p:float=1., # share of images that are moved; the others show their middle
+    ):
+        super().__init__()
+        store_attr()
+        if mode not in ('constant', 'reflect', 'replicate'): raise InputError(f"mode={mode!r}: 'constant', 'reflect' or 'replicate'")
+    def draw(self, x:Tensor, size:tuple)->Tensor:
+        "(2,n): first row and column of a window of `size` in each image of `x`, which is padded"
+        room = [have - want for have,want in zip(x.shape[2:], size)]
+        if min(room) < 0: raise InputError(f'a window of {size[0]}x{size[1]} does not fit into {x.shape[2]}x{x.shape[3]} pixels, padding included')
+        first = torch.stack([torch.randint(r + 1, (len(x),), device=x.device) for r in room])
+        return torch.where(_chosen(x, self.p), first, torch.tensor(room, device=x.device)[:,None]//2)
+    def encodes(self, x:TensorImage):
+        x = self._check(x)
+        size = (self.size,)*2 if self.size else tuple(x.shape[2:])
+        x = F.pad(x, (self.pad,)*4, self.mode, **(dict(value=self.fill) if self.mode == 'constant' else {}))
+        return windows(x, *self.draw(x, size), size)
+
+class BatchFlip(BatchTransform):
+    "Mirror a share `p` of the images, left to right"
+    def __init__(self, p:float=.5):
+        super().__init__()
+        store_attr()
+    def encodes(self, x:TensorImage):
+        x = self._check(x)
+        return torch.where(_chosen(x, self.p)[:,None,None,None], x.flip(3), x)
+
+# %% ../nbs/03_augment.ipynb #4bf9aa8f
+class Cutout(BatchTransform):
+    "Blank a square in a share of the images"
+    def __init__(self,
+        size:int=16, # side of the square in pixels
+        p:float=.5, # share of images with a hole
+        fill:float|tuple=0., # its colour, 0 to 1: a number, or one a channel
+        beyond:int=0, # pixels of it that may lie outside the image
+    ):
+        super().__init__()
+        store_attr()
+        if not 0 <= beyond <= size: raise InputError(f'beyond={beyond}: a hole of {size} pixels may be outside by 0 to {size}')
+    def draw(self, x:Tensor)->Tensor:
+        "(2,n): first row and column of each image's hole; negative: it begins outside"
+        if self.size > min(x.shape[2:]) + 2*self.beyond: raise InputError(f'a hole of {self.size} pixels does not fit into {x.shape[2]}x{x.shape[3]}')
+        return torch.stack([torch.randint(-self.beyond, side - self.size + self.beyond + 1, (len(x),), device=x.device) for side in x.shape[2:]])
+    def encodes(self, x:TensorImage):
+        x = self._check(x)
+        hit = [(i := torch.arange(side, device=x.device) - first[:,None]).ge(0) & i.lt(self.size) for first,side in zip(self.draw(x), x.shape[2:])]
+        hole = hit[0][:,None,:,None] & hit[1][:,None,None] & _chosen(x, self.p)[:,None,None,None]
+        return torch.where(hole, torch.tensor(self.fill, dtype=x.dtype, device=x.device).view(1, -1, 1, 1), x)
+
+# %% ../nbs/03_augment.ipynb #d8567219
+class BatchResizedCrop(BatchTransform):
+    "torchvision's `RandomResizedCrop` on a batch: stretch a window of its own to the size of each image"
+    def __init__(self,
+        scale:tuple=(.08, 1.), # area of the window, as a part of the image's
+        ratio:tuple=(3/4, 4/3), # its width by its height
+        p:float=1., # share of images that it acts on
+    ):
+        super().__init__()
+        store_attr()
+        self.ranges = _span('scale', scale, least=1e-6), _span('ratio', ratio, least=1e-6)
+    def draw(self, x:Tensor)->Tensor:
+        "(4,n): first row and column, height and width of each window, in pixels"
+        n,_,h,w = x.shape
+        area = h*w*torch.empty(n, 10, device=x.device).uniform_(*self.ranges[0])
+        ratio = torch.empty(n, 10, device=x.device).uniform_(*map(math.log, self.ranges[1])).exp()
+        size = torch.stack([(area/ratio).sqrt(), (area*ratio).sqrt()]).round()
+        whole = size.new_tensor([h, w])
+        fits = ((size >= 1) & (size <= whole[:,None,None])).all(0)
+        size = size.gather(2, fits.int().argmax(1).expand(2, n)[...,None]).squeeze(2)
+        size = torch.where(fits.any(1) & _chosen(x, self.p), size, whole[:,None])
+        return torch.cat([((whole[:,None] - size + 1)*torch.rand(2, n, device=x.device)).floor(), size])
+    def encodes(self, x:TensorImage):
+        x = self._check(x)
+        top,left,height,width = self.draw(x)
+        def look(first, size, n): # where each output pixel's middle looks, never beyond its window's outermost pixels
+            at = (torch.arange(n, device=x.device) + .5)*(size/n)[:,None] - .5
+            return (first[:,None] + torch.minimum(at.clamp(min=0), size[:,None] - 1) + .5)*2/n - 1
+        ys,xs = look(top, height, x.shape[2]), look(left, width, x.shape[3])
+        grid = torch.stack(torch.broadcast_tensors(xs[:,None], ys[:,:,None]), 3)
+        return F.grid_sample(x, grid.to(x.dtype), mode='bilinear', align_corners=False)
+
+# %% ../nbs/03_augment.ipynb #37867dd3
+class Albument(DisplayedTransform):
+    "Augment each image of a batch by `tfm`, called as `tfm(image=array)['image']` with an (h,w,3) or (h,w) array of 0..255"
+    order,split_idx = 5,0
+    def __init__(self, tfm): self.tfm = tfm
+    def _one(self, img):
+        out = self.tfm(image=img.permute(1, 2, 0).squeeze(2).numpy())['image']
+        if getattr(out, 'dtype', None) != np.uint8: raise InputError('the pipeline must give back an array of 0..255: leave Normalize and ToTensor to fastai')
+        return torch.from_numpy(np.ascontiguousarray(out)).view(*out.shape[:2], -1).permute(2, 0, 1)
+    def encodes(self, x:TensorImage):
+        if x.dtype != torch.uint8: raise InputError('Albument wants pixels from 0 to 255: it goes before IntToFloatTensor')
+        # Albumentations draws from a generator of its own: seeded from torch's, a run repeats itself
+        if hasattr(self.tfm, 'set_random_seed'): self.tfm.set_random_seed(int(torch.randint(2**31, (1,))))
+        return torch.stack([self._one(o) for o in x.as_subclass(Tensor).cpu()]).to(x.device)
 
 # %% ../nbs/03_augment.ipynb #84aa7a2b
 class Elastic(BatchTransform):

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['FastDropout', 'conv', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2', 'mnist_step3',
            'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm', 'eva_f3',
-           'Residual', 'custom_resnet', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
-           'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
+           'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'ConcatPool',
+           'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk',
+           'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
@@ -208,6 +209,50 @@ def custom_resnet(
         b(256, 512, then='MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
         nn.MaxPool2d(4),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]))
+
+# %% ../nbs/04_models.ipynb #f7546be8
+def resnet18_cifar(
+    n_out:int=10, # classes
+):
+    "ResNet18 with a 3×3 stem and no first pool, for images of 32 pixels, 11,173,962 parameters"
+    net = resnet18(num_classes=n_out)
+    net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    for l in net.modules():
+        if isinstance(l, nn.Conv2d): l.reset_parameters()
+    return net
+
+# %% ../nbs/04_models.ipynb #65603edf
+def dilated_net(
+    groups:int=32, # of the separable layer's 64 channels; 64 makes it depthwise
+):
+    "Seed 002, S7: fourteen convolutions, one dilated and one grouped, 854,862 parameters (854,286 depthwise)"
+    c = partial(conv, then='RB', bias=True, padding=1)
+    mix = partial(conv, ks=1, bias=True)
+    return nn.Sequential(
+        c(3, 32), c(32, 64), mix(64, 32), nn.MaxPool2d(2),
+        c(32, 64), conv(64, 128, then='RB', bias=True, dilation=2), c(128, 128), mix(128, 64), nn.MaxPool2d(2),
+        conv(64, 64, bias=True, padding=1, groups=groups), mix(64, 128, then='RB'), c(128, 128), mix(128, 100, then='R'), nn.MaxPool2d(2),
+        c(100, 128), c(128, 256), nn.AvgPool2d(3), mix(256, 10), nn.Flatten())
+
+# %% ../nbs/04_models.ipynb #7bfda220
+class Repeat(nn.Module):
+    "`layer` applied `n` times over, with the same weights"
+    def __init__(self, layer, n=2):
+        super().__init__()
+        self.layer, self.n = layer, n
+    def forward(self, x):
+        for _ in range(self.n): x = self.layer(x)
+        return x
+
+def eva_s11(
+    drop:float=.05, # after each ReLU outside the branches, and before the linear layer
+):
+    "Seed 002, S11: a residual network whose branches use each layer twice, 4,082,058 parameters"
+    c = partial(conv, bias=True, padding=1, drop=drop)
+    branch = lambda n: Residual(Repeat(c(n, n, then='BR')))
+    return nn.Sequential(
+        c(3, 64, then='BRD'), c(64, 128, then='MBRD'), branch(128), c(128, 256, then='MBRD', padding=0),
+        c(256, 512, then='BRD'), branch(512), nn.MaxPool2d(4, 2), nn.Flatten(), nn.Dropout(drop), nn.Linear(2048, 10))
 
 # %% ../nbs/04_models.ipynb #63cf5258
 class ConcatPool(nn.Module):

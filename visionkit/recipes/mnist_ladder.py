@@ -141,11 +141,12 @@ def plot_worst(
     n:int=8, # images of each
     cols:int=8, # images a row
 ):
-    "The `n` test images that the first stored run of each recipe is most wrong about, with true and predicted class; needs the images; returns the figure"
+    "The `n` test images that the first stored run of each recipe is most wrong about, with true and predicted class; needs the images; returns the figure, None without a stored run"
     import matplotlib.pyplot as plt
     from PIL import Image
     from visionkit.data import get_source
     shown = [(s, stored_runs(s)[0]) for s in steps if stored_runs(s)]
+    if not shown: return None
     rows = -(-n//cols)
     fig, axs = plt.subplots(rows*len(shown), cols, figsize=(cols, 1.25*rows*len(shown)), layout='constrained', squeeze=False)
     for ax in axs.flat: ax.set(xticks=[], yticks=[], frame_on=False)

@@ -9,7 +9,7 @@ __all__ = ['as_run', 'lam', 'wd', 'one_by_one', 'fair', 'fair_table']
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .eva import rotation
+from .mnist_eva import rotation
 from .mnist_ladder import on_mnist, published, sgd
 
 # %% ../../nbs/recipes/regularisers.ipynb #1d38a1e6
