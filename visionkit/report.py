@@ -358,10 +358,11 @@ def _facts(run):
     dirty = ', with uncommitted changes' if run.get('dirty') else ''
     facts = {'recipe': run.name, 'recipe hash': run.get('recipe_hash'), 'seed': run.seed, 'fold': run.fold,
              'data': settings.get('source'), 'parameters': _num(run.get('params'), ','),
-             'starting weights': settings.get('init'), 'precision': run.get('precision'),
+             'starting weights': settings.get('init'), 'teacher': settings.get('teacher'), 'precision': run.get('precision'),
              'epochs': f'{len(run.history)} of {run.epochs or "?"}', 'training': f'{_train_seconds(run):,.1f} s',
              'in all': f'{sec["total"]:,.1f} s' if 'total' in sec else None,
-             'training of the starting weights': f'{sec["init"]:,.1f} s' if 'init' in sec else None, 'GPU': hw.get('gpu'),
+             'training of the starting weights': f'{sec["init"]:,.1f} s' if 'init' in sec else None,
+             'training of the teacher': f'{sec["teacher"]:,.1f} s' if 'teacher' in sec else None, 'GPU': hw.get('gpu'),
              'CPU': hardware_line({**hw, 'gpu': None}), 'memory': f'{hw["ram"]} GB' if hw.get('ram') else None,
              'versions': ', '.join(f'{k} {v}' for k, v in (run.get('versions') or {}).items() if v),
              'commit': f'{run.get("commit")[:12]}{dirty}' if run.get('commit') else None, 'started': run.get('started')}

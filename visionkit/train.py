@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'Precision', 'EMA',
-           'L1', 'BatchFocalLoss', 'History', 'plain', 'loader_stats', 'Checkpoint', 'stage_cbs', 'write_history',
-           'save_weights', 'read_weights', 'load_weights']
+           'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats', 'Checkpoint', 'stage_cbs',
+           'write_history', 'save_weights', 'read_weights', 'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, io, json, time
 from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open, torch as st
 from .core import *
+from .models import fast_layout
 
 # %% ../nbs/05_train.ipynb #e1b7664b
 def opt_func_of(
@@ -132,9 +133,9 @@ def _dtype(dtype):
     return found
 
 class Precision(MixedPrecision):
-    "Train under autocast to `dtype` ('auto': `fast_dtype`; or a name such as 'float32') with channels-last weights; validation stays float32"
+    "Train under autocast to `dtype` ('auto': `fast_dtype`; or a name such as 'float32'), in `fast_layout` or the layout asked for; validation stays float32"
     run_valid = False
-    def __init__(self, dtype='auto', channels_last:bool=True):
+    def __init__(self, dtype='auto', channels_last:bool|None=None):
         self.dtype, self.channels_last, self.inside = dtype if dtype == 'auto' else _dtype(dtype), channels_last, False
     def before_fit(self):
         device = next(self.model.parameters()).device
@@ -142,8 +143,12 @@ class Precision(MixedPrecision):
         self.used = str(dtype).removeprefix('torch.')
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
-        if self.channels_last: self.model.to(memory_format=torch.channels_last)
+        auto = self.channels_last is None
+        self.layout = fast_layout(self.model) if auto else torch.channels_last if self.channels_last else torch.contiguous_format
+        self.model.to(memory_format=self.layout)
     def before_batch(self):
+        # A convolution takes the layout of its input where that is channels-last
+        self.learn.xb = tuple(x.contiguous(memory_format=self.layout) if getattr(x, 'ndim', 0) == 4 else x for x in self.xb)
         self.autocast.__enter__()
         self.inside = True
     def after_loss(self):
@@ -183,6 +188,20 @@ class L1(Callback):
     def after_loss(self):
         size = sum(p.abs().sum() for p in self.model.parameters() if p.requires_grad)
         self.learn.loss_grad = self.times*self.loss_grad + self.lam*size
+
+# %% ../nbs/05_train.ipynb #29c1d741
+class Distil(Callback):
+    "Train on (1−`share`)·loss + `share`·`temp`²·KL(teacher ‖ learner), both softened by `temp`; what is recorded stays the loss alone"
+    run_valid = False
+    def __init__(self, share:float=.9, temp:float=2.): self.share, self.temp = share, temp
+    def before_fit(self):
+        if not isinstance(getattr(self.learn, 'teacher', None), nn.Module): raise InputError('Distil needs a trained network in `learn.teacher`')
+        self.learn.teacher.eval().to(next(self.model.parameters()).device)
+    def after_loss(self):
+        with torch.no_grad(): told = self.learn.teacher(*self.xb)
+        soft = lambda out: F.log_softmax(out.float()/self.temp, 1)
+        kl = F.kl_div(soft(self.pred), soft(told), log_target=True, reduction='batchmean')
+        self.learn.loss_grad = (1 - self.share)*self.loss_grad + self.share*self.temp**2*kl
 
 # %% ../nbs/05_train.ipynb #7a7126dc
 class BatchFocalLoss(nn.Module):

@@ -37,6 +37,7 @@ class Recipe:
     noise:tuple=None # `Stage`s of the networks that first diagnose the labels (`oof_preds`); `loss` is then built with the matrix that they find
     groups:Spec=None # of the function that cuts the network into parameter groups
     init:str=None # the recipe whose run of the same seed gives the starting weights; made first if absent
+    teacher:str=None # the recipe whose network `Distil` asks: trained on the same images, always with seed 0; made first if absent
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
     seed_figure:dict=None # {value (fraction), metric, source, log}: the published figure beside ours, and, where there is one, its test accuracy after each epoch
@@ -52,7 +53,8 @@ class Recipe:
         "Fingerprint of everything that decides how it trains"
         told = 'name title story seed_figure notes tune score'.split()
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
-        if self.init: values['init'] = get_recipe(self.init).recipe_hash # other starting weights, another run
+        for k in ('init', 'teacher'): # other starting weights or another teacher, another run
+            if values[k]: values[k] = get_recipe(values[k]).recipe_hash
         # What is not set does not count, so that a new field leaves older results valid
         return fingerprint({k: v for k, v in values.items() if v is not None})
 
@@ -140,12 +142,11 @@ def recipe_model(
     recipe:Recipe, # whose network
 ):
     "The network of `recipe`, checked to have the parameters that it states"
-    import torch
-    from visionkit.models import n_params
+    from visionkit.models import fast_layout, n_params
     model = recipe.model.build()
     if recipe.params not in (None, n_params(model)):
         raise InputError(f'{recipe.name} states {recipe.params:,} parameters; its network has {n_params(model):,}')
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=fast_layout(model))
 
 def recipe_learner(
     recipe:Recipe, # what to train
@@ -210,7 +211,7 @@ def run_result(
     about:dict, # its `recipe.json`
     history:list, # one dict an epoch
     preds, # `Predictions` on the held-out images, or None for a run that holds nothing out
-    seconds:dict, # total: from start to end, interruptions left out; init: training of the starting weights
+    seconds:dict, # total: from start to end, interruptions left out; init, teacher: training of the starting weights, of the teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
     metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
@@ -226,7 +227,7 @@ def _fold_splitter(recipe, fold, n=5):
     from visionkit.data import kfolds
     if recipe.test or recipe.split.name == 'GrandparentSplitter':
         raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: run it without')
-    if recipe.init: raise InputError(f'{recipe.name} starts from weights of {recipe.init}, which may have seen the held-out images: run it without')
+    if other := recipe.init or recipe.teacher: raise InputError(f'{recipe.name} needs a run of {other}, which may have seen the held-out images: run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
     if fold not in range(n): raise InputError(f'there is no fold {fold}: folds are 0 to {n-1}')
     return kfolds(n, recipe.split.kwargs.get('seed', 42))[fold]
@@ -268,6 +269,22 @@ def _diagnosis(recipe, about, folder, split, bars):
     if found.kind in ('random', 'unknown') and not recipe.is_smoke: raise InputError(f'the labels of {recipe.source} cannot be learned from: {found.evidence[-1]} See {folder/"noise.json"}')
     return found
 
+def _candidate(recipe, seed, out):
+    "The run of a changed recipe, in a folder that has its hash in the name"
+    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
+        about = _start(folder, recipe, seed, None)
+        return _as_run(folder) if (folder/'result.json').exists() else _train(recipe, about, folder, None, False)
+
+def _teacher(recipe, folder, bars):
+    "The network that teaches `recipe`, trained on the images that `recipe` trains on, and the seconds that took"
+    from visionkit.train import load_weights
+    teacher = get_recipe(recipe.teacher)
+    if recipe.is_smoke: teacher = teacher.smoke()
+    if teacher.split == recipe.split: run = reproduce(recipe.teacher, 0, recipe.is_smoke, folder.parent, bars=bars)
+    else: run = _candidate(teacher := replace(teacher, split=recipe.split), 0, folder.parent)
+    load_weights(model := recipe_model(teacher), run.path/'model.safetensors')
+    return model, run.result['seconds']['train']
+
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed, torch
@@ -280,6 +297,7 @@ def _train(recipe, about, folder, split, bars):
     torch.set_flush_denormal(True)
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
+    taught = _teacher(recipe, folder, bars) if recipe.teacher else None
     began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
@@ -289,6 +307,7 @@ def _train(recipe, about, folder, split, bars):
     if first:
         load_body(learn.model, read_weights(first.path/'model.safetensors'))
         seconds['init'] = first.result['seconds']['train']
+    if taught: learn.teacher, seconds['teacher'] = taught
     dls = learn.dls
     dls_at = lambda s: dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
     with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
@@ -324,10 +343,7 @@ def tune(
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
     recipe = replace(recipe, split=split)
     path = Path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
-    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        about = _start(folder, recipe, seed, None)
-        run = _as_run(folder) if (folder/'result.json').exists() else _train(recipe, about, folder, None, False)
-    r = run.result
+    r = _candidate(recipe, seed, out).result
     row = dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(split), seed=seed, epochs=recipe.epochs, params=r['params'],
                accuracy=round(r['metrics']['accuracy_last'], 4), loss=round(r['metrics']['loss_last'], 4), seconds=r['seconds']['train'])
     rows = pd.read_csv(path, dtype=dict(recipe_hash=str)).to_dict('records') if path.exists() else []
