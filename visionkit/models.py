@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
-           'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'ConcatPool',
-           'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk',
-           'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
+           'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'separable',
+           'small_resnet', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
+           'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
@@ -261,6 +261,28 @@ def eva_s11(
     return nn.Sequential(
         c(3, 64, then='BRD'), c(64, 128, then='MBRD'), branch(128), c(128, 256, then='MBRD', padding=0),
         c(256, 512, then='BRD'), branch(512), nn.MaxPool2d(4, 2), nn.Flatten(), nn.Dropout(drop), nn.Linear(2048, 10))
+
+# %% ../nbs/04_models.ipynb #6207d356
+def separable(
+    n:int, # channels in and out
+    dilation:int=1, # distance of the pixels that the kernel looks at
+)->nn.Sequential:
+    "A depthwise 3×3 and a 1×1 convolution, batch norm and ReLU"
+    return nn.Sequential(nn.Conv2d(n, n, 3, padding=dilation, dilation=dilation, groups=n, bias=False), conv(n, n, 1, then='BR'))
+
+def small_resnet(
+    widths:tuple=(40, 80, 160, 216), # channels of the stem and of the three stages
+    n_out:int=10, # classes
+    drop:float=.1, # before the linear layer
+)->nn.Sequential:
+    "Nine convolutions and separable residual branches for images of 32 pixels, 949,114 parameters"
+    a, b, c, d = widths
+    wide = partial(conv, padding=1)
+    return nn.Sequential(
+        wide(3, a, then='BR'), wide(a, b, then='MBR'), Residual(separable(b), separable(b)),
+        wide(b, c, then='MBR'), Residual(separable(c, 2), separable(c, 2)),
+        wide(c, d, then='MBR'), Residual(wide(d, d//2, then='BR'), wide(d//2, d, then='BR')),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(drop), nn.Linear(d, n_out))
 
 # %% ../nbs/04_models.ipynb #63cf5258
 class ConcatPool(nn.Module):
