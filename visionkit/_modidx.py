@@ -454,6 +454,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'visionkit/recipes/noisy_digits.py')},
             'visionkit.recipes.regularisers': { 'visionkit.recipes.regularisers._as_run': ( 'recipes/regularisers.html#_as_run',
                                                                                             'visionkit/recipes/regularisers.py'),
+                                                'visionkit.recipes.regularisers._stage': ( 'recipes/regularisers.html#_stage',
+                                                                                           'visionkit/recipes/regularisers.py'),
                                                 'visionkit.recipes.regularisers.fair': ( 'recipes/regularisers.html#fair',
                                                                                          'visionkit/recipes/regularisers.py'),
                                                 'visionkit.recipes.regularisers.fair_table': ( 'recipes/regularisers.html#fair_table',

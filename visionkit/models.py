@@ -260,7 +260,7 @@ def eva_s11(
     branch = lambda n: Residual(Repeat(c(n, n, then='BR')))
     return nn.Sequential(
         c(3, 64, then='BRD'), c(64, 128, then='MBRD'), branch(128), c(128, 256, then='MBRD', padding=0),
-        c(256, 512, then='BRD'), branch(512), nn.MaxPool2d(4, 2), nn.Flatten(), nn.Dropout(drop), nn.Linear(2048, 10))
+        c(256, 512, then='BRD'), branch(512), nn.MaxPool2d(4, 2), nn.Flatten(), FastDropout(drop), nn.Linear(2048, 10))
 
 # %% ../nbs/04_models.ipynb #6207d356
 def separable(

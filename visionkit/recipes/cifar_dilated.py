@@ -8,7 +8,7 @@ __all__ = ['s7', 'small', 'augmented_accuracy']
 # %% ../../nbs/recipes/cifar_dilated.ipynb #3391e7e3
 from ..core import *
 from .core import *
-from .cifar_resnet import best_stage, on_cifar, ours
+from .cifar_resnet import best_stage, grey_crops, half_stats, low_sgd, on_cifar, ours, test_images
 from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #e04c6ea3
@@ -25,10 +25,9 @@ def augmented_accuracy(
     return dict(accuracy_augmented=float(accuracy(*preds)))
 
 s7 = register(Recipe(
-    'cifar-s7', 'CIFAR-10: dilated and grouped convolutions', 'cifar_dilated', model=Spec('dilated_net'), params=854_862, stats=((.5,)*3, (.5,)*3),
-    stages=(Stage(bs=128, epochs=34, lr=.001, sched=Constant(), opt=Spec('torch.optim.SGD', momentum=.9)),),
-    augment=(Spec('BatchCrop', 4, fill=.5), Spec('BatchFlip')), seed_figure=published(.8374, 'seed 002, S7, stored log'), **on_cifar,
-    score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'), notes="The seed's test images were cropped and mirrored at random, ours are not."))
+    'cifar-s7', 'CIFAR-10: dilated and grouped convolutions', 'cifar_dilated', model=Spec('dilated_net'), params=854_862, stats=half_stats, stages=(low_sgd,), augment=grey_crops,
+    seed_figure=published(.8374, 'seed 002, S7, stored log'), **on_cifar,
+    score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'), notes=test_images))
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #d8dfec39
 small = ours('small', 'separable and dilated residual layers', 'cifar_dilated', best_stage(34), model=Spec('small_resnet'), params=949_114,

@@ -13,10 +13,12 @@ from .mnist_eva import rotation
 from .mnist_ladder import on_mnist, published, sgd
 
 # %% ../../nbs/recipes/regularisers.ipynb #1d38a1e6
+def _stage(bs, wd, cbs):
+    return replace(sgd, bs=bs, epochs=25, opt=Spec('torch.optim.SGD', momentum=.9, **(dict(weight_decay=wd) if wd else {})), cbs=cbs)
+
 def _as_run(name, title, figure, lam=0., wd=0., ghost=False):
     model = Spec('eva_f3', drop=0., splits=2, momentum=.2) if ghost else Spec('eva_f3')
-    opt = Spec('torch.optim.SGD', momentum=.9, **(dict(weight_decay=wd) if wd else {}))
-    stage = replace(sgd, bs=256 if ghost else 128, epochs=25, opt=opt, cbs=(Spec('L1', lam, times=2),) if lam else ())
+    stage = _stage(256 if ghost else 128, wd, (Spec('L1', lam, times=2),) if lam else ())
     return register(Recipe(f'eva-s6-{name}', f'EVA, S6: {title}', 'regularisers', model=model, params=7_216, stages=(stage,), augment=rotation,
                            seed_figure=published(figure, 'seed 002, S6, stored log'), **on_mnist))
 
@@ -31,14 +33,13 @@ def fair(
     wd:float=0., # weight decay, which is L2 for this optimiser
     splits:int=1, # ghosts a batch
 ):
-    "The recipe `fair-{name}`: the network of S6 with one regulariser"
-    opt = Spec('torch.optim.SGD', momentum=.9, **(dict(weight_decay=wd) if wd else {}))
-    stage = replace(sgd, bs=256, epochs=25, opt=opt, cbs=(Spec('L1', lam),) if lam else ())
+    "The recipe `fair-{name}`: the network of S6 with these regularisers"
+    stage = _stage(256, wd, (Spec('L1', lam),) if lam else ())
     return Recipe(f'fair-{name}', f'regularisers, one at a time: {title}', 'regularisers', model=Spec('eva_f3', drop=0., splits=splits), params=7_216,
                   stages=(stage,), augment=rotation, tune=Spec('StratifiedSplitter', 1/6, seed=1, within='training'), **on_mnist)
 
 lam, wd = 1e-5, 1e-4
-one_by_one = [register(fair(*o[:2], **o[2])) for o in (
+one_by_one = [register(fair(name, title, **on)) for name, title, on in (
     ('bn', 'batch norm and nothing else', {}), ('l1', 'L1', dict(lam=lam)), ('l2', 'L2', dict(wd=wd)), ('l1l2', 'L1 and L2', dict(lam=lam, wd=wd)),
     ('gbn', 'ghosts of 128', dict(splits=2)), ('gbn32', 'ghosts of 32', dict(splits=8)), ('l1l2gbn', 'L1, L2 and ghosts of 128', dict(lam=lam, wd=wd, splits=2)))]
 
