@@ -112,7 +112,7 @@ def parser():
     add(cmd_fetch).add_argument('name', help='digits, mnist, fashion_mnist, cifar10, characters or noisy_digits')
     run = add(cmd_run)
     run.add_argument('name', help='a recipe, as in `visionkit list`')
-    run.add_argument('--seed', type=int, default=0, help='of all random numbers (default 0)')
+    run.add_argument('--seed', type=int, help='of all random numbers (default: the recipe\'s own, mostly 0)')
     run.add_argument('--smoke', action='store_true', help='the same network in seconds, on the embedded digits')
     run.add_argument('--out', default='runs', metavar='DIR', help='where run folders go (default runs)')
     run.add_argument('--data', metavar='DIR', help='a folder with data archives, searched first')

@@ -14,7 +14,7 @@ from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
 def _recipe(name, title, figure, log_says, stage, **kwargs):
-    return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', 'cifar_resnet18', model=Spec('resnet18_cifar'), params=11_173_962, stages=(stage,),
+    return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', 'cifar_resnet18', model=Spec('resnet18_cifar'), params=11_173_962, stages=(stage,), seed=1,
                            seed_figure=published(figure, f'seed 002, {log_says}, stored log'), **on_cifar, **kwargs))
 
 cutout_26 = (Spec('BatchFlip'), Spec('Cutout', 16, beyond=8), Spec('BatchCrop', 0, size=26))

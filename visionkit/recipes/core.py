@@ -41,6 +41,7 @@ class Recipe:
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
     seed_figure:dict=None # {value (fraction), metric, source, log}: the published figure beside ours, and, where there is one, its test accuracy after each epoch
+    seed:int=0 # of every generator, unless another is asked for; where the published run set one, that
     notes:str='' # what a reader must know about the comparison
     score:Spec=None # of a function: folder of a finished run → dict of further metrics
     is_smoke:bool=False # made by `smoke`
@@ -51,7 +52,7 @@ class Recipe:
     @property
     def recipe_hash(self):
         "Fingerprint of everything that decides how it trains"
-        told = 'name title story seed_figure notes tune score'.split()
+        told = 'name title story seed_figure seed notes tune score'.split()
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
         for k in ('init', 'teacher'): # other starting weights or another teacher, another run
             if values[k]: values[k] = get_recipe(values[k]).recipe_hash
@@ -235,7 +236,7 @@ def _fold_splitter(recipe, fold, n=5):
 # %% ../../nbs/recipes/core.ipynb #71c81e00
 def reproduce(
     name:str, # a recipe's name
-    seed:int=0, # of every generator
+    seed:int=None, # of every generator; None: the recipe's own
     smoke:bool=False, # the shrunk version, in seconds
     out='runs', # where run folders go
     fold=None, # k of 0 to 4: hold out the k-th fifth; 'all': hold nothing out; None: the recipe's own split
@@ -243,6 +244,7 @@ def reproduce(
 ):
     "Train recipe `name` and return its `Run`; called again after an interruption, it goes on"
     recipe = get_recipe(name).smoke() if smoke else get_recipe(name)
+    seed = recipe.seed if seed is None else seed
     split = None if fold is None else _fold_splitter(recipe, fold)
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
         about = _start(folder, recipe, seed, fold)

@@ -34,7 +34,7 @@ def ladder_step(
 ):
     "Step `i` of the ladder, registered as `mnist-step{i}`"
     return register(Recipe(
-        f'mnist-step{i}', f'MNIST ladder, step {i}: {title}', 'mnist_ladder', model=Spec(f'mnist_step{i}'), params=params, stages=(stage,),
+        f'mnist-step{i}', f'MNIST ladder, step {i}: {title}', 'mnist_ladder', model=Spec(f'mnist_step{i}'), params=params, stages=(stage,), seed=1,
         seed_figure=published(figure, f'seed 003, step {i}, stored log', log), **on_mnist, **kwargs))
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9afaf870
