@@ -1,8 +1,9 @@
 """Training images per second, end to end: `fit_stages` with its defaults against plain fastai.
 
-Both train the 6.57 million-parameter residual network on the same CIFAR-10 PNGs with fastai's Adam and one cycle. Plain fastai is
-`Learner.fit_one_cycle` on its default loader in float32. Each has a process of its own, since `fit_stages` has its process keep freed memory. Rounds
-alternate, the first one warms up, and the ratio is the median over the rest: seconds alone say little on a shared machine.
+Both train the 6.57 million-parameter residual network on the same CIFAR-10 PNGs with fastai's Adam and one cycle. Plain
+fastai is `Learner.fit_one_cycle` on its default loader in float32. Each has a process of its own, since `fit_stages`
+has its process keep freed memory. Rounds alternate, the first one warms up, and the ratio is the median over the rest:
+seconds alone say little on a shared machine.
 """
 import argparse, statistics, time
 from multiprocessing import get_context
@@ -17,9 +18,11 @@ class TrainTime(Callback):
 
 def learner(files, bs, dl_type, workers):
     "A learner on `files`, of which the last batch is held out"
-    block = DataBlock((ImageBlock, CategoryBlock), get_y=parent_label, splitter=IndexSplitter(range(len(files)-bs, len(files))),
+    block = DataBlock((ImageBlock, CategoryBlock), get_y=parent_label,
+                      splitter=IndexSplitter(range(len(files)-bs, len(files))),
                       batch_tfms=Normalize.from_stats(*cifar_stats))
-    dls = DataLoaders.from_dblock(block, files, bs=bs, num_workers=workers, **(dict(dl_type=dl_type) if dl_type else {}))
+    dls = DataLoaders.from_dblock(block, files, bs=bs, num_workers=workers,
+                                  **(dict(dl_type=dl_type) if dl_type else {}))
     return Learner(dls, custom_resnet(), loss_func=CrossEntropyLossFlat(), cbs=TrainTime())
 
 def trainer(name, args, pipe):
@@ -56,6 +59,7 @@ def main():
             print(f'round {i} {name:13} {rate:7.1f} images/s{"" if i else " (warm-up, not counted)"}', flush=True)
     for pipe in pipes.values(): pipe.send(False)
     ratio = statistics.median(a/b for a, b in zip(rates['fit_stages'], rates['plain fastai']))
-    print(f'fit_stages is {ratio:.2f} times as fast as plain fastai (float32; ours: {fast_dtype()}, channels last; {torch.get_num_threads()} threads)')
+    print(f'fit_stages is {ratio:.2f} times as fast as plain fastai '
+          f'(float32; ours: {fast_dtype()}, channels last; {torch.get_num_threads()} threads)')
 
 if __name__ == '__main__': main()

@@ -11,5 +11,6 @@ MAIN = 'import sys; from visionkit.cli import main; sys.exit(main())'
 def shell(tmp_path):
     "Run `visionkit WORDS` in an empty folder; returns the finished process"
     def run(*words, **kwargs):
-        return subprocess.run([sys.executable, '-c', MAIN, *map(str, words)], cwd=tmp_path, capture_output=True, text=True, **kwargs)
+        return subprocess.run([sys.executable, '-c', MAIN, *map(str, words)], cwd=tmp_path, capture_output=True,
+                              text=True, **kwargs)
     return run

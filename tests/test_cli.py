@@ -14,7 +14,8 @@ def fails(done, *words):
 def test_run_report_evaluate_predict(shell, tmp_path):
     assert shell('run', 'digits', '--smoke').returncode == 0
     run = tmp_path/'runs'/'digits-0-smoke'
-    assert {'recipe.json', 'history.csv', 'checkpoint', 'model.safetensors', 'result.json', 'report.html'} <= {p.name for p in run.iterdir()}
+    assert {'recipe.json', 'history.csv', 'checkpoint', 'model.safetensors', 'result.json',
+            'report.html'} <= {p.name for p in run.iterdir()}
     again = shell('run', 'digits', '--smoke')
     assert again.returncode == 0 and 'after the last epoch' in again.stdout
     assert shell('report', run, '-o', 'page.html').returncode == 0
@@ -46,8 +47,10 @@ def test_fast_answers(shell):
     "`--help` and `list` do not import torch, and answer in under a second of processor time"
     code = "import sys, resource; from visionkit.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n" \
            "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, 'torch' in sys.modules)"
-    for words in (['--help'], ['list'], *([c, '--help'] for c in 'list fetch run report evaluate predict labels scoreboard'.split())):
-        seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True, text=True).stdout.splitlines()[-1].split()
+    for words in (['--help'], ['list'],
+                  *([c, '--help'] for c in 'list fetch run report evaluate predict labels scoreboard'.split())):
+        seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True,
+                                        text=True).stdout.splitlines()[-1].split()
         assert torch == 'False' and float(seconds) < 1, words
 
 def test_unknown_recipe(shell): fails(shell('run', 'mnist-stp6'), "did you mean 'mnist-step6'?")
@@ -59,7 +62,8 @@ def test_out_below_a_file(shell, tmp_path):
 def test_folder_of_another_recipe(shell, tmp_path):
     run = tmp_path/'runs'/'digits-0-smoke'
     run.mkdir(parents=True)
-    (run/'recipe.json').write_text(json.dumps(dict(recipe='mnist-step1', recipe_hash='0', seed=0, fold=None, smoke=True)))
+    (run/'recipe.json').write_text(json.dumps(
+        dict(recipe='mnist-step1', recipe_hash='0', seed=0, fold=None, smoke=True)))
     fails(shell('run', 'digits', '--smoke'), 'mnist-step1', 'choose another --out')
 
 def test_damaged_run(shell, tmp_path):
@@ -68,7 +72,8 @@ def test_damaged_run(shell, tmp_path):
     (run/'recipe.json').write_text('{"recipe": ')
     fails(shell('run', 'digits', '--smoke'), 'recipe.json is missing or damaged')
 
-def test_folds_never_train_on_a_test_set(shell): fails(shell('run', 'mnist-step1', '--fold', 0), 'has a test set of its own')
+def test_folds_never_train_on_a_test_set(shell):
+    fails(shell('run', 'mnist-step1', '--fold', 0), 'has a test set of its own')
 
 def test_truncated_checkpoint(shell, tmp_path):
     assert shell('run', 'digits', '--smoke').returncode == 0
@@ -79,8 +84,9 @@ def test_truncated_checkpoint(shell, tmp_path):
     assert (run/'checkpoint').stat().st_size == 5000
 
 def test_no_archive_and_no_network(shell, tmp_path):
-    env = dict(os.environ, VISIONKIT_CACHE=str(tmp_path/'cache'), FASTAI_HOME=str(tmp_path/'fastai'), HOME=str(tmp_path), VISIONKIT_ARCHIVES='',
-               http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    env = dict(os.environ, VISIONKIT_CACHE=str(tmp_path/'cache'), FASTAI_HOME=str(tmp_path/'fastai'),
+               HOME=str(tmp_path), VISIONKIT_ARCHIVES='', http_proxy='http://127.0.0.1:9',
+               https_proxy='http://127.0.0.1:9')
     fails(shell('run', 'mnist-step1', env=env), 'mnist_png.tgz', 'VISIONKIT_ARCHIVES')
 
 def test_not_a_run(shell, tmp_path):
@@ -91,7 +97,8 @@ def test_interrupt_and_resume(shell, tmp_path):
     words = [sys.executable, '-c', MAIN, 'run', 'digits']
     # A shell that runs tests in the background has SIGINT ignored, and its children inherit that
     listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=listen)
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                               preexec_fn=listen)
     history = tmp_path/'runs'/'digits-0'/'history.csv'
     while not history.exists() and process.poll() is None: time.sleep(.1)
     process.send_signal(signal.SIGINT)
@@ -130,7 +137,8 @@ def test_labels(shell, tmp_path):
     found = json.loads((tmp_path/'report'/'noise.json').read_text())
     assert found['n'] == 300 and len(found['matrix']) == 10 and found['kind'] in ('asymmetric', 'symmetric', 'unknown')
     issues = pd.read_csv(tmp_path/'report'/'issues.csv', dtype=dict(given=str, suggested=str))
-    assert list(issues.columns) == 'path,given,suggested,p_given,p_suggested,score,verdict'.split(',') and len(issues) == 300
+    assert (list(issues.columns) == 'path,given,suggested,p_given,p_suggested,score,verdict'.split(',')
+            and len(issues) == 300)
     assert (folder/issues.path[0]).is_file()
     page = (tmp_path/'report'/'issues.html').read_text()
     assert 'p wrong' in page and 'http' not in page

@@ -1,4 +1,4 @@
-"A run killed at any moment and started again by the same line ends as the run that nobody disturbed: weights and history, bit for bit."
+"A run killed at any moment and started again by the same line ends as one undisturbed: weights, history, bit for bit."
 import os, platform, subprocess, sys
 from pathlib import Path
 import pandas as pd, pytest
@@ -30,11 +30,13 @@ def half_written(saves):
 
 def dls_at(stage):
     if when == 'between stages' and stage.mixup: die()
-    block = image_block(stage.size, 1, splitter=StratifiedSplitter(.2, seed=1), batch_tfms=[BatchAffine(degrees=10), Normalize()])
+    block = image_block(stage.size, 1, splitter=StratifiedSplitter(.2, seed=1),
+                        batch_tfms=[BatchAffine(degrees=10), Normalize()])
     return block.dataloaders(get_source('digits'), bs=stage.bs, dl_type=CachedDL)
 
 groups = lambda m: [params(m[:2]), params(m[2:])]
-stages = [Stage(8, bs=128, epochs=2, lr=1e-2, opt=Spec('torch.optim.Adam')), Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
+stages = [Stage(8, bs=128, epochs=2, lr=1e-2, opt=Spec('torch.optim.Adam')),
+          Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
           Stage(10, bs=256, epochs=1, lr=1e-3, freeze=True, opt=Spec('torch.optim.SGD', momentum=.9))]
 set_seed(3)
 learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accuracy)
@@ -45,7 +47,8 @@ with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=ou
 save_weights(learn.model, Path(out)/'model.safetensors')
 '''
 
-def train(out, when='never'): return subprocess.run([sys.executable, '-c', TRAIN, out, when], capture_output=True, text=True)
+def train(out, when='never'):
+    return subprocess.run([sys.executable, '-c', TRAIN, out, when], capture_output=True, text=True)
 
 def history(out): return pd.read_csv(out/'history.csv').drop(columns='seconds')
 
@@ -65,20 +68,23 @@ def test_killed_four_times(undisturbed, tmp_path):
     pd.testing.assert_frame_equal(history(tmp_path), history(undisturbed), check_exact=True)
     ours, theirs = load_file(tmp_path/'model.safetensors'), load_file(undisturbed/'model.safetensors')
     assert all((ours[k] == theirs[k]).all() for k in theirs)
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith('.checkpoint') and p.stat().st_size > 20], 'a half-written file was taken for a checkpoint'
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith('.checkpoint')
+                and p.stat().st_size > 20], 'a half-written file was taken for a checkpoint'
 
 def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     import errno, torch
     from fastai.vision.all import Learner, accuracy
     from visionkit.all import CachedDL, InputError, Stage, StratifiedSplitter, digits_net, get_source, image_block
-    dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(get_source('digits'), bs=256, dl_type=CachedDL)
+    dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(
+        get_source('digits'), bs=256, dl_type=CachedDL)
     learn, real, saves = Learner(dls, digits_net(), metrics=accuracy), torch.save, []
     def full(state, f):
         saves.append(1)
         if len(saves) == 3: raise OSError(errno.ENOSPC, 'No space left on device')
         real(state, f)
     monkeypatch.setattr(torch, 'save', full)
-    with learn.no_bar(), learn.no_logging(), pytest.raises(InputError, match='No space left.*last good checkpoint is kept'):
+    with learn.no_bar(), learn.no_logging(), pytest.raises(
+            InputError, match='No space left.*last good checkpoint is kept'):
         learn.fit_stages([Stage(bs=256, epochs=3)], out=tmp_path)
     state = torch.load(tmp_path/'checkpoint', weights_only=True)
     assert state['epoch'] == 1 and not list(tmp_path.glob('.checkpoint*'))
@@ -94,6 +100,7 @@ def test_memory_is_kept():
     used = resident()
     del x
     print(used - resident())"""
-    freed = lambda **env: int(subprocess.run([sys.executable, '-c', code], env={**os.environ, **env}, capture_output=True, text=True).stdout)
+    freed = lambda **env: int(subprocess.run([sys.executable, '-c', code], env={**os.environ, **env},
+                                             capture_output=True, text=True).stdout)
     assert freed() < 50e6
     assert freed(VISIONKIT_REUSE_MEMORY='0') > 150e6  # 200 MB given back

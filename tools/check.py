@@ -1,4 +1,4 @@
-"Chores that CI checks: import order of the modules, skipped cells, notebook sizes, Colab readiness. Exit status 1 names what is wrong."
+"CI's chores: modules' import order, skipped cells, notebook sizes, Colab readiness. Exit status 1 names what is wrong."
 import ast, json, re, sys
 from pathlib import Path
 
@@ -22,9 +22,11 @@ def check_imports():
         if rel.name.startswith('_') or rel.as_posix() == 'all.py': continue
         mine = 8.5 if rel.parts[0] == 'recipes' else order[rel.stem]
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            names = [node.module or ''] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names = ([node.module or ''] if isinstance(node, ast.ImportFrom)
+                     else [a.name for a in node.names] if isinstance(node, ast.Import) else [])
             for name in names:
-                inner = name.removeprefix('visionkit.') if name.startswith('visionkit.') else name if isinstance(node, ast.ImportFrom) and node.level else ''
+                inner = (name.removeprefix('visionkit.') if name.startswith('visionkit.')
+                         else name if isinstance(node, ast.ImportFrom) and node.level else '')
                 head = inner.split('.')[0]
                 theirs = 8.5 if head == 'recipes' else order.get(head, -1)
                 if theirs > mine: yield f'{rel} imports {head}, which comes after it'
@@ -66,5 +68,6 @@ def check_paths():
 if __name__ == '__main__':
     problems = [p for check in (check_imports, check_skips, check_sizes, check_colab, check_paths) for p in check()]
     for p in problems: print(p, file=sys.stderr)
-    print(f'{len(problems)} problems' if problems else 'import order, skipped cells, sizes, Colab pages and paths are fine')
+    print(f'{len(problems)} problems' if problems
+          else 'import order, skipped cells, sizes, Colab pages and paths are fine')
     sys.exit(bool(problems))

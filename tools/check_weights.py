@@ -1,10 +1,10 @@
-"Evaluate every network kept under results/ on its recipe's held-out images: the accuracy must be exactly the stored one."
+"Evaluate every network kept under results/ on its recipe's held-out images: accuracy must be exactly the stored one."
 import json, sys
 from visionkit.all import *
 from visionkit.recipes.core import *
 
 def check(weights):
-    "A line on one stored network; False if its figure is not reproduced (of a changed recipe there is none to reproduce)"
+    "A line on one stored network; False if its figure is not reproduced (a changed recipe has none to reproduce)"
     result = json.loads(weights.with_suffix('.json').read_text(encoding='utf-8'))
     recipe = get_recipe(result['recipe'])
     if recipe.recipe_hash != result['recipe_hash']: return print(f'{weights.relative_to(results_dir())}: stale') is None

@@ -1,4 +1,4 @@
-"Copy the result of finished full runs into results/, with the weights of networks under 20,000 parameters: keep_result.py RUN..."
+"Copy finished full runs' results to results/, with weights of networks under 20,000 parameters: keep_result.py RUN..."
 import json, sys
 from pathlib import Path
 from visionkit.core import atomic_write
@@ -9,15 +9,19 @@ ROOT = Path(__file__).resolve().parent.parent
 def keep(run):
     run = Path(run)
     result = json.loads((run/'result.json').read_text(encoding='utf-8'))
-    if result['smoke'] or result['fold'] == 'all': return print(f'{run}: a smoke or --all run has no figure, left alone')
-    if result['recipe_hash'] != get_recipe(result['recipe']).recipe_hash: return print(f'{run}: its recipe has changed since, left alone')
-    if getattr(get_recipe(result['recipe']).split, 'name', '') == 'KFold' and result['fold'] is None: return print(f'{run}: this recipe counts by folds, run it with --fold')
+    if result['smoke'] or result['fold'] == 'all':
+        return print(f'{run}: a smoke or --all run has no figure, left alone')
+    if result['recipe_hash'] != get_recipe(result['recipe']).recipe_hash:
+        return print(f'{run}: its recipe has changed since, left alone')
+    if getattr(get_recipe(result['recipe']).split, 'name', '') == 'KFold' and result['fold'] is None:
+        return print(f'{run}: this recipe counts by folds, run it with --fold')
     name = f"{result['seed']}" + ('' if result['fold'] is None else f"-fold{result['fold']}")
     target = ROOT/'results'/result['recipe']/f'{name}.json'
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
     if result['params'] < 20_000:
         with atomic_write(target.with_suffix('.safetensors')) as f: f.write((run/'model.safetensors').read_bytes())
-    print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}" + (', from uncommitted code' if result['dirty'] else ''))
+    print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}"
+          + (', from uncommitted code' if result['dirty'] else ''))
 
 if __name__ == '__main__':
     if not sys.argv[1:]: sys.exit(__doc__)

@@ -32,11 +32,13 @@ def readme():
     shell = CaptureShell(path=INDEX.parent)
     shell.run_all(nb, exc_stop=True)
     for cell in nb.cells:
-        if cell.cell_type == 'markdown': parts.append(re.sub(r'\]\((images|recipes|tutorials)/', r'](nbs/\1/', cell.source))
+        if cell.cell_type == 'markdown':
+            parts.append(re.sub(r'\]\((images|recipes|tutorials)/', r'](nbs/\1/', cell.source))
         elif '#| hide' not in cell.source:
             if '#| echo: false' not in cell.source: parts.append(f'```python\n{cell.source}\n```')
             parts += outputs(cell)
-    return '<!-- made from nbs/index.ipynb by tools/readme.py -->\n\n' + '\n\n'.join(p.strip() for p in parts if p.strip()) + '\n'
+    return ('<!-- made from nbs/index.ipynb by tools/readme.py -->\n\n'
+            + '\n\n'.join(p.strip() for p in parts if p.strip()) + '\n')
 
 def figures():
     "Draw nbs/images anew"

@@ -33,20 +33,24 @@ characters = register(Recipe(
             _stage(512, 80, 20, [1e-5, 1e-4, 1e-3], mixup=.4),
             _stage(600, 64, 18, [2e-4, 2e-4, 2e-3], freeze=True),
             _stage(600, 64, 24, [1e-6, 1e-4, 7e-4])),
-    seed_figure=dict(value=.9274, metric='validation accuracy, best epoch, 248 images', source='seed 000, part 1, stored log'),
-    notes='The seed keeps the best epoch by its validation images (epoch 14 of the last stage; its last epoch is 91.53) and splits in an order '
-          'that is not on record, so its 248 images are not ours. It trained in float32; here half precision is used where the hardware has it.'))
+    seed_figure=dict(value=.9274, metric='validation accuracy, best epoch, 248 images',
+                     source='seed 000, part 1, stored log'),
+    notes='The seed keeps the best epoch by its validation images (epoch 14 of the last stage; its last epoch is '
+          '91.53) and splits in an order that is not on record, so its 248 images are not ours. It trained in '
+          'float32; here half precision is used where the hardware has it.'))
 
 characters_224 = register(replace(
-    characters, name='characters-224', title='the first two of the eight stages, at 224 pixels', stages=characters.stages[:2],
-    seed_figure=dict(value=.8992, metric='validation accuracy, last epoch of stage 2, 248 images', source='seed 000, part 1, stored log'),
+    characters, name='characters-224', title='the first two of the eight stages, at 224 pixels',
+    stages=characters.stages[:2],
+    seed_figure=dict(value=.8992, metric='validation accuracy, last epoch of stage 2, 248 images',
+                     source='seed 000, part 1, stored log'),
     notes='The seed split its images in an order that is not on record, so its 248 held-out images are not ours.'))
 
 # %% ../../nbs/recipes/characters.ipynb #898a12b9
 seed_stages = (.8871, .8992, .9073, .9032, .9194, .9194, .9153, .9153) # after each stage's last epoch, stored log
 
 def stage_table():
-    "Each stage of `characters`: size, epochs, the seed's accuracy after it and ours (of the first stored run, of all stages or of the first two) in %"
+    "Each `characters` stage: size, epochs, accuracy after it in %: seed's and ours (first stored run of 8 stages or 2)"
     import pandas as pd
     runs, rows = stored_runs(characters) or stored_runs(characters_224), []
     for k, (s, seed) in enumerate(zip(characters.stages, seed_stages), 1):
@@ -60,13 +64,16 @@ turn = Spec('BatchAffine', degrees=10, translate=(.025, .025), scale=(.96, 1.04)
 hand = (Spec('Elastic', .036, fill=1., affine=turn), Spec('StrokeWidth', .5))
 
 characters_fast = register(Recipe(
-    'characters-fast', '62 handwritten characters by their strokes, a small network', 'characters', source='characters', n_in=1,
-    model=Spec('StrokeNet', n_out=62), params=834_892, split=Spec('KFold', 0, 5, seed=2), tune=Spec('KFold', 0, 5, seed=1),
-    augment=hand, stats=((1.,), (-1.,)), drop_last=True, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), precision='auto',
-    stages=(Stage((126, 168), bs=64, epochs=60, lr=4e-3, sched=OneCycle(.2), wd=.05, mixup=.2, opt=Spec('Adam', sqr_mom=.999, eps=1e-8),
-                  cbs=(Spec('EMA', .998),)),),
-    seed_figure=dict(value=.9274, metric='validation accuracy, best epoch, 248 images', source='seed 000, part 1, stored log'),
-    notes='Five folds over all 2,480 images, each held out once; settings were chosen on another division of the same images (split seed 1).'))
+    'characters-fast', '62 handwritten characters by their strokes, a small network', 'characters',
+    source='characters', n_in=1, model=Spec('StrokeNet', n_out=62), params=834_892,
+    split=Spec('KFold', 0, 5, seed=2), tune=Spec('KFold', 0, 5, seed=1), augment=hand, stats=((1.,), (-1.,)),
+    drop_last=True, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), precision='auto',
+    stages=(Stage((126, 168), bs=64, epochs=60, lr=4e-3, sched=OneCycle(.2), wd=.05, mixup=.2,
+                  opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .998),)),),
+    seed_figure=dict(value=.9274, metric='validation accuracy, best epoch, 248 images',
+                     source='seed 000, part 1, stored log'),
+    notes='Five folds over all 2,480 images, each held out once; settings were chosen on another division '
+          'of the same images (split seed 1).'))
 
 # %% ../../nbs/recipes/characters.ipynb #d0c9eea9
 def _folds(): return [r for r in stored_runs(characters_fast) if r['fold'] is not None and r['seed'] == 0]
@@ -74,15 +81,16 @@ def _folds(): return [r for r in stored_runs(characters_fast) if r['fold'] is no
 def fold_table():
     "The stored folds of `characters-fast`: accuracy in % after the last epoch, loss, seconds"
     import pandas as pd
-    return pd.DataFrame([dict(fold=r['fold'], accuracy=100*r['metrics']['accuracy_last'], loss=r['metrics']['loss_last'],
-                              seconds=r['seconds']['train']) for r in _folds()])
+    return pd.DataFrame([dict(fold=r['fold'], accuracy=100*r['metrics']['accuracy_last'],
+                              loss=r['metrics']['loss_last'], seconds=r['seconds']['train']) for r in _folds()])
 
 # %% ../../nbs/recipes/characters.ipynb #22164cf6
-look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopqrstuvwxyz'], '0, O or o': ['0Oo'], '1, I or l': ['1Il'],
-               '2 or z, 5 or s, 9 or g or q': ['2zZ', '5sS', '9gq']}
+look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopqrstuvwxyz'], '0, O or o': ['0Oo'],
+               '1, I or l': ['1Il'], '2 or z, 5 or s, 9 or g or q': ['2zZ', '5sS', '9gq']}
 
 def fold_confusion():
     "The confusion matrix of all stored folds of `characters-fast` together; None where none is stored"
     from visionkit.interpret import confusion_frame
     runs = _folds()
-    return confusion_frame([[sum(cells) for cells in zip(*rows)] for rows in zip(*(r['confusion'] for r in runs))], runs[0]['vocab']) if runs else None
+    return confusion_frame([[sum(cells) for cells in zip(*rows)] for rows in zip(*(r['confusion'] for r in runs))],
+                           runs[0]['vocab']) if runs else None

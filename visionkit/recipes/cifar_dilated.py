@@ -25,10 +25,11 @@ def augmented_accuracy(
     return dict(accuracy_augmented=float(accuracy(*preds)))
 
 s7 = register(Recipe(
-    'cifar-s7', 'CIFAR-10: dilated and grouped convolutions', 'cifar_dilated', model=Spec('dilated_net'), params=854_862, stats=half_stats, stages=(low_sgd,), augment=grey_crops, seed=1,
+    'cifar-s7', 'CIFAR-10: dilated and grouped convolutions', 'cifar_dilated', model=Spec('dilated_net'),
+    params=854_862, stats=half_stats, stages=(low_sgd,), augment=grey_crops, seed=1,
     seed_figure=published(.8374, 'seed 002, S7, stored log'), **on_cifar,
     score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'), notes=test_images))
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #d8dfec39
-small = ours('small', 'separable and dilated residual layers', 'cifar_dilated', best_stage(34), model=Spec('small_resnet'), params=949_114,
-             seed_figure=published(.8374, 'seed 002, S7, stored log'))
+small = ours('small', 'separable and dilated residual layers', 'cifar_dilated', best_stage(34),
+             model=Spec('small_resnet'), params=949_114, seed_figure=published(.8374, 'seed 002, S7, stored log'))

@@ -34,13 +34,13 @@ class Recipe:
     loss:Spec=Spec('CrossEntropyLossFlat')
     classes:tuple=None # only these classes of the source
     test:str=None # another source: hold out its test images, in place of a `split`
-    noise:tuple=None # `Stage`s of the networks that first diagnose the labels (`oof_preds`); `loss` is then built with the matrix that they find
+    noise:tuple=None # `Stage`s of networks that first diagnose the labels (`oof_preds`); `loss` gets the matrix found
     groups:Spec=None # of the function that cuts the network into parameter groups
     init:str=None # the recipe whose run of the same seed gives the starting weights; made first if absent
-    teacher:str=None # the recipe whose network `Distil` asks: trained on the same images, always with seed 0; made first if absent
+    teacher:str=None # the recipe of the network that `Distil` asks: same images, always seed 0; made first if absent
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
-    seed_figure:dict=None # {value (fraction), metric, source, log}: the published figure beside ours, and, where there is one, its test accuracy after each epoch
+    seed_figure:dict=None # published figure: {value (fraction), metric, source, log (test accuracy by epoch, if any)}
     seed:int=0 # of every generator, unless another is asked for; where the published run set one, that
     notes:str='' # what a reader must know about the comparison
     score:Spec=None # of a function: folder of a finished run → dict of further metrics
@@ -60,16 +60,18 @@ class Recipe:
         return fingerprint({k: v for k, v in values.items() if v is not None})
 
     def smoke(self):
-        "The same network and stages in seconds: one epoch a stage, on every fourth of the embedded digits at no more than 48 pixels"
+        "The same network and stages in seconds: an epoch a stage, on every fourth embedded digit at up to 48 pixels"
         from visionkit.data import sources
         pixels = lambda s: s.size or sources[self.source].size
         largest = max(max(p) if isinstance(p, tuple) else p for p in map(pixels, self.stages))
         fit = lambda n: max(8, n*min(48, largest)//largest)
         size = lambda s: tuple(map(fit, pixels(s))) if isinstance(pixels(s), tuple) else fit(pixels(s))
-        ten = {} if self.model.kwargs.get('n_out', 10) == 10 else dict(model=Spec(self.model.name, *self.model.args, **{**self.model.kwargs, 'n_out': 10}), params=None)
+        ten = {} if self.model.kwargs.get('n_out', 10) == 10 else dict(
+            model=Spec(self.model.name, *self.model.args, **{**self.model.kwargs, 'n_out': 10}), params=None)
         short = lambda stages: tuple(replace(s, epochs=1, size=size(s), bs=min(s.bs, 64)) for s in stages)
-        return replace(self, source='digits', test=None, classes=None, split=Spec('StratifiedSplitter', .2, seed=42), is_smoke=True, **ten,
-                       stages=short(self.stages), noise=self.noise and short(self.noise), score=None)
+        return replace(self, source='digits', test=None, classes=None, split=Spec('StratifiedSplitter', .2, seed=42),
+                       is_smoke=True, **ten, stages=short(self.stages), noise=self.noise and short(self.noise),
+                       score=None)
 
 # %% ../../nbs/recipes/core.ipynb #02f5c7fd
 def register(
@@ -82,7 +84,8 @@ def register(
 def recipes():
     "Every registered recipe by name, those of visionkit's own stories first"
     package = import_module('visionkit.recipes')
-    for m in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != 'core'): import_module(f'visionkit.recipes.{m}')
+    for m in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != 'core'):
+        import_module(f'visionkit.recipes.{m}')
     return dict(registry)
 
 def get_recipe(
@@ -136,8 +139,10 @@ def recipe_dls(
     from visionkit.data import get_source, image_block
     normalize = Normalize.from_stats(*recipe.stats) if recipe.stats else Normalize()
     augment = [t for o in build(list(recipe.augment)) for t in L(o)]
-    block = image_block(stage.size, recipe.n_in, splitter=split or recipe_split(recipe), batch_tfms=[*augment, normalize])
-    return block.dataloaders(recipe_items(recipe) if items is None else items, path=get_source(recipe.source), bs=stage.bs, dl_type=CachedDL, drop_last=recipe.drop_last)
+    block = image_block(stage.size, recipe.n_in, splitter=split or recipe_split(recipe),
+                        batch_tfms=[*augment, normalize])
+    return block.dataloaders(recipe_items(recipe) if items is None else items, path=get_source(recipe.source),
+                             bs=stage.bs, dl_type=CachedDL, drop_last=recipe.drop_last)
 
 def recipe_model(
     recipe:Recipe, # whose network
@@ -156,7 +161,8 @@ def recipe_learner(
 ):
     "A fastai `Learner` ready for `fit_stages(recipe.stages, …)`"
     from fastai.vision.all import Learner, accuracy, trainable_params
-    return Learner(recipe_dls(recipe, recipe.stages[0], split, items), recipe_model(recipe), loss_func=recipe.loss.build(), metrics=accuracy,
+    return Learner(recipe_dls(recipe, recipe.stages[0], split, items), recipe_model(recipe),
+                   loss_func=recipe.loss.build(), metrics=accuracy,
                    splitter=recipe.groups.resolve() if recipe.groups else trainable_params)
 
 # %% ../../nbs/recipes/core.ipynb #e92c2172
@@ -180,8 +186,10 @@ def claimed(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (FileExistsError, NotADirectoryError) as e: raise InputError(f'{folder} cannot be a folder: a file is in the way, choose another --out') from e
-    except Timeout as e: raise InputError(f'{folder} is in use by another process: wait for it, or choose another --out') from e
+    except (FileExistsError, NotADirectoryError) as e:
+        raise InputError(f'{folder} cannot be a folder: a file is in the way, choose another --out') from e
+    except Timeout as e:
+        raise InputError(f'{folder} is in use by another process: wait for it, or choose another --out') from e
     except OSError as e: raise InputError(f'{folder} cannot be written ({e.strerror}): choose another --out') from e
     try: yield folder
     finally: lock.release()
@@ -192,15 +200,18 @@ def _write_json(path, o):
 def _read_json(path):
     "The dict in the file `path`"
     try: return dict(json.loads(path.read_text(encoding='utf-8')))
-    except (OSError, ValueError, TypeError) as e: raise InputError(f'{path} is missing or damaged: the run cannot be used, make it anew elsewhere') from e
+    except (OSError, ValueError, TypeError) as e:
+        raise InputError(f'{path} is missing or damaged: the run cannot be used, make it anew elsewhere') from e
 
 def _start(folder, recipe, seed, fold):
     "`recipe.json` of a new run, or that of the run already there"
-    path, about = folder/'recipe.json', dict(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=seed, fold=fold, smoke=recipe.is_smoke)
+    path, about = folder/'recipe.json', dict(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=seed, fold=fold,
+                                             smoke=recipe.is_smoke)
     if path.exists():
         there = _read_json(path)
         if {k: there.get(k) for k in about} != about:
-            raise InputError(f'{folder} holds a run of {there.get("recipe")} that was set up differently: choose another --out')
+            raise InputError(f'{folder} holds a run of {there.get("recipe")} that was set up differently: '
+                             'choose another --out')
         return there
     about.update(run_info(), settings=to_json(recipe))
     _write_json(path, about)
@@ -212,14 +223,17 @@ def run_result(
     about:dict, # its `recipe.json`
     history:list, # one dict an epoch
     preds, # `Predictions` on the held-out images, or None for a run that holds nothing out
-    seconds:dict, # total: from start to end, interruptions left out; init, teacher: training of the starting weights, of the teacher
+    seconds:dict, # total: start to end without interruptions; init, teacher: training the starting weights, the teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
     metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
-    if preds: metrics.update(accuracy_last=preds.accuracy, accuracy_best=max(h['accuracy'] for h in history), loss_last=preds.loss)
-    return dict({k: about[k] for k in ('recipe', 'recipe_hash', 'seed', 'fold', 'smoke')}, title=recipe.title, params=recipe.params,
-                epochs=recipe.epochs, metrics=metrics, seed_figure=recipe.seed_figure,
-                seconds={'train': round(sum(h['seconds'] for h in history), 1), **{k: round(v, 1) for k, v in seconds.items()}}, history=history,
+    if preds:
+        metrics.update(accuracy_last=preds.accuracy, accuracy_best=max(h['accuracy'] for h in history),
+                       loss_last=preds.loss)
+    return dict({k: about[k] for k in ('recipe', 'recipe_hash', 'seed', 'fold', 'smoke')}, title=recipe.title,
+                params=recipe.params, epochs=recipe.epochs, metrics=metrics, seed_figure=recipe.seed_figure,
+                seconds={'train': round(sum(h['seconds'] for h in history), 1),
+                         **{k: round(v, 1) for k, v in seconds.items()}}, history=history,
                 **(preds.to_result(25) if preds else dict(vocab=None, confusion=None, worst=[])),
                 **{k: about[k] for k in ('precision', 'hardware', 'versions', 'commit', 'dirty', 'started')})
 
@@ -227,8 +241,11 @@ def _fold_splitter(recipe, fold, n=5):
     "Hold out fold `fold` of `n`, or nothing for 'all'"
     from visionkit.data import kfolds
     if recipe.test or recipe.split.name == 'GrandparentSplitter':
-        raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: run it without')
-    if other := recipe.init or recipe.teacher: raise InputError(f'{recipe.name} needs a run of {other}, which may have seen the held-out images: run it without')
+        raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: '
+                         'run it without')
+    if other := recipe.init or recipe.teacher:
+        raise InputError(f'{recipe.name} needs a run of {other}, which may have seen the held-out images: '
+                         'run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
     if fold not in range(n): raise InputError(f'there is no fold {fold}: folds are 0 to {n-1}')
     return kfolds(n, recipe.split.kwargs.get('seed', 42))[fold]
@@ -256,7 +273,7 @@ def _as_run(folder):
     return Run(folder)
 
 def _diagnosis(recipe, about, folder, split, bars):
-    "Diagnose the training labels of `recipe` by networks of its own, out of fold; left in `folder` as `noise.json` and `issues.csv`"
+    "Diagnose `recipe`'s training labels by networks of its own, out of fold; `folder` gets `noise.json`, `issues.csv`"
     from visionkit.noise import diagnose, label_issues, oof_preds, quiet, save_issues
     items = recipe_items(replace(recipe, test=None))
     if not recipe.test: items = items.iloc[sorted((split or recipe_split(recipe))([Path(p) for p in items.path])[0])]
@@ -268,7 +285,9 @@ def _diagnosis(recipe, about, folder, split, bars):
     found = diagnose(preds)
     save_issues(found, label_issues(preds, found), folder)
     # A shrunk run may learn too little to tell, and goes on all the same
-    if found.kind in ('random', 'unknown') and not recipe.is_smoke: raise InputError(f'the labels of {recipe.source} cannot be learned from: {found.evidence[-1]} See {folder/"noise.json"}')
+    if found.kind in ('random', 'unknown') and not recipe.is_smoke:
+        raise InputError(f'the labels of {recipe.source} cannot be learned from: {found.evidence[-1]} '
+                         f'See {folder/"noise.json"}')
     return found
 
 def _candidate(recipe, seed, out):
@@ -295,7 +314,8 @@ def _train(recipe, about, folder, split, bars):
     from visionkit.noise import label_issues, soften
     from visionkit.report import html_report
     from visionkit.train import Precision, loader_stats, read_weights, save_weights
-    # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to; threads take this over from the first one
+    # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to;
+    # threads take this over from the first one
     torch.set_flush_denormal(True)
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
@@ -312,13 +332,17 @@ def _train(recipe, about, folder, split, bars):
     if taught: learn.teacher, seconds['teacher'] = taught
     dls = learn.dls
     dls_at = lambda s: dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
-    with nullcontext() if bars else learn.no_bar(): rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
+    with nullcontext() if bars else learn.no_bar():
+        rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
-    save_weights(learn.model, folder/'model.safetensors', dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
-    seconds['total'] = time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed]) + seconds.get('diagnosis', 0)
+    save_weights(learn.model, folder/'model.safetensors',
+                 dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))
+    seconds['total'] = (time.time() - began + sum(r['seconds'] for r in rows[:learn.resumed])
+                        + seconds.get('diagnosis', 0))
     if found:
         with atomic_write(folder/'relabelled.csv', 'w') as f:
-            label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(f, index=False, lineterminator='\n')
+            label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(
+                f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
@@ -341,13 +365,15 @@ def tune(
 )->dict: # the line
     "Train a candidate on its `tune` split and put what came out on record"
     import pandas as pd
-    if recipe.tune is None: raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
+    if recipe.tune is None:
+        raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
     recipe = replace(recipe, split=split)
     path = Path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
     r = _candidate(recipe, seed, out).result
-    row = dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(split), seed=seed, epochs=recipe.epochs, params=r['params'],
-               accuracy=round(r['metrics']['accuracy_last'], 4), loss=round(r['metrics']['loss_last'], 4), seconds=r['seconds']['train'])
+    row = dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(split), seed=seed, epochs=recipe.epochs,
+               params=r['params'], accuracy=round(r['metrics']['accuracy_last'], 4),
+               loss=round(r['metrics']['loss_last'], 4), seconds=r['seconds']['train'])
     rows = pd.read_csv(path, dtype=dict(recipe_hash=str)).to_dict('records') if path.exists() else []
     rows = [o for o in rows if (o['recipe_hash'], o['seed']) != (row['recipe_hash'], seed)] + [row]
     with atomic_write(path, 'w') as f: pd.DataFrame(rows).to_csv(f, index=False)
@@ -369,11 +395,13 @@ def load_run(
     "(recipe, network in evaluation mode, {vocab, stats}) of the run at `folder`"
     from visionkit.train import load_weights
     folder = Path(folder)
-    if not (folder/'model.safetensors').exists(): raise InputError(f'{folder} holds no finished run: give a folder that `visionkit run` made')
+    if not (folder/'model.safetensors').exists():
+        raise InputError(f'{folder} holds no finished run: give a folder that `visionkit run` made')
     about = _read_json(folder/'recipe.json')
     recipe = get_recipe(about.get('recipe', ''))
     if about.get('smoke'): recipe = recipe.smoke()
-    if recipe.recipe_hash != about.get('recipe_hash'): raise InputError(f'{folder} was trained by another version of {recipe.name}: train it anew')
+    if recipe.recipe_hash != about.get('recipe_hash'):
+        raise InputError(f'{folder} was trained by another version of {recipe.name}: train it anew')
     model = recipe_model(recipe)
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
 
@@ -384,7 +412,8 @@ def run_loader(
     label=None, # function of a file to its class, or None
 ):
     "The recipe's validation pipeline over any files"
-    from fastai.vision.all import Categorize, Datasets, IntToFloatTensor, Normalize, PILImage, PILImageBW, ToTensor, tensor
+    from fastai.vision.all import (Categorize, Datasets, IntToFloatTensor, Normalize, PILImage, PILImageBW, ToTensor,
+                                   tensor)
     from visionkit.cache import CachedDL
     from visionkit.data import CenterResize, OpenImage, sources
     stage = recipe.stages[-1]
@@ -406,7 +435,9 @@ def evaluate(
     files = sorted(get_image_files(images))
     if not files: raise InputError(f'{images} holds no images: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
-    if strange: raise InputError(f'{images} has classes that {recipe.name} does not know ({", ".join(sorted(strange)[:3])}): it knows {", ".join(meta["vocab"])}')
+    if strange:
+        raise InputError(f'{images} has classes that {recipe.name} does not know '
+                         f'({", ".join(sorted(strange)[:3])}): it knows {", ".join(meta["vocab"])}')
     dl = run_loader(recipe, meta, files, char_label)
     learn = Learner(DataLoaders(dl, dl, path=Path(images)), model, loss_func=recipe.loss.build())
     learn.dls.vocab = meta['vocab']
@@ -421,6 +452,8 @@ def predict(
     recipe, model, meta = load_run(folder)
     missing = [f for f in map(Path, files) if not f.is_file()]
     if missing: raise InputError(f'{missing[0]} is no file: give image files')
-    with torch.no_grad(): probs = torch.cat([model(b[0]).float().softmax(1).cpu() for b in run_loader(recipe, meta, list(map(Path, files)))])
+    with torch.no_grad():
+        probs = torch.cat([model(b[0]).float().softmax(1).cpu()
+                           for b in run_loader(recipe, meta, list(map(Path, files)))])
     p, i = probs.max(1)
     return pd.DataFrame(dict(path=[str(f) for f in files], pred=[meta['vocab'][k] for k in i], p=p.numpy()))

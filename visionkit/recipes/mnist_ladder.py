@@ -12,7 +12,8 @@ from ..core import *
 from .core import *
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9073b023
-on_mnist = dict(source='mnist', n_in=1, split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'), stats=((.1307,), (.3081,)))
+on_mnist = dict(source='mnist', n_in=1, split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
+                stats=((.1307,), (.3081,)))
 sgd = Stage(bs=128, epochs=15, lr=.01, sched=Constant(), opt=Spec('torch.optim.SGD', momentum=.9))
 
 def published(
@@ -21,7 +22,8 @@ def published(
     log=None, # the same after each epoch, in %
 ):
     "A `Recipe.seed_figure`"
-    return dict(value=value, metric='test accuracy, last epoch', source=source, **(dict(log=[round(a/100, 4) for a in log]) if log else {}))
+    return dict(value=value, metric='test accuracy, last epoch', source=source,
+                **(dict(log=[round(a/100, 4) for a in log]) if log else {}))
 
 def ladder_step(
     i:int, # 0 to 6
@@ -34,8 +36,9 @@ def ladder_step(
 ):
     "Step `i` of the ladder, registered as `mnist-step{i}`"
     return register(Recipe(
-        f'mnist-step{i}', f'MNIST ladder, step {i}: {title}', 'mnist_ladder', model=Spec(f'mnist_step{i}'), params=params, stages=(stage,), seed=1,
-        seed_figure=published(figure, f'seed 003, step {i}, stored log', log), **on_mnist, **kwargs))
+        f'mnist-step{i}', f'MNIST ladder, step {i}: {title}', 'mnist_ladder', model=Spec(f'mnist_step{i}'),
+        params=params, stages=(stage,), seed=1, seed_figure=published(figure, f'seed 003, step {i}, stored log', log),
+        **on_mnist, **kwargs))
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9afaf870
 step0 = ladder_step(0, 6_379_786, 'seven plain convolutions', .9928, precision='auto')
@@ -45,12 +48,14 @@ step3 = ladder_step(3, 5_088, 'dropout', .9864)
 step4 = ladder_step(4, 6_124, 'a layer after the average pool', .9922)
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #5d58767f
-jitter = (Spec('BatchRotate', 6, fill=1/255), Spec('BatchAffine', degrees=7, translate=(.1, .1), scale=(.8, 1.2), shear=10),
+jitter = (Spec('BatchRotate', 6, fill=1/255),
+          Spec('BatchAffine', degrees=7, translate=(.1, .1), scale=(.8, 1.2), shear=10),
           Spec('ColorJitter', brightness=.4, contrast=.4))
 step5 = ladder_step(5, 6_124, 'augmentation', .9932, augment=jitter)
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #772c1dbb
-one_cycle = Stage(bs=128, epochs=15, lr=.015, sched=OneCycle(.3, 25, 1e4, torch=True), opt=Spec('torch.optim.SGD', momentum=.7))
+one_cycle = Stage(bs=128, epochs=15, lr=.015, sched=OneCycle(.3, 25, 1e4, torch=True),
+                  opt=Spec('torch.optim.SGD', momentum=.7))
 _log = 96.34, 98.02, 98.44, 98.95, 99.06, 99.24, 99.23, 99.36, 99.29, 99.53, 99.49, 99.46, 99.53, 99.45, 99.50
 step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, _log, augment=jitter)
 ladder = [step0, step1, step2, step3, step4, step5, step6]
@@ -71,13 +76,15 @@ def ladder_table(
     import pandas as pd
     rows = []
     for step in steps:
-        row, runs, log = dict(step=rung(step), new=step.title.split(': ')[1], params=step.params), stored_runs(step), step.seed_figure.get('log')
+        row, runs, log = (dict(step=rung(step), new=step.title.split(': ')[1], params=step.params),
+                          stored_runs(step), step.seed_figure.get('log'))
         row['seed_test'] = 100*step.seed_figure['value']
         if log: row['seed_last_five'] = 100*_mean(log[-5:])
         if runs:
             row.update(test=100*_mean([r['metrics']['accuracy_last'] for r in runs]),
                        last_five=100*_mean([_mean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
-                       train=100*_mean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs), seconds=_mean([r['seconds']['train'] for r in runs]))
+                       train=100*_mean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
+                       seconds=_mean([r['seconds']['train'] for r in runs]))
         rows.append(row)
     return pd.DataFrame(rows).set_index('step')
 
@@ -100,7 +107,8 @@ def plot_ladder(
         runs = [100*r['metrics']['accuracy_last'] for r in stored_runs(step)]
         ax.scatter([x]*len(runs), runs, color='tab:blue', marker='D', s=18, zorder=3)
     ax.axhline(99.4, ls=':', color='tab:green', lw=1)
-    ax.annotate('target 99.4', (.6, 99.4), xycoords=('axes fraction', 'data'), color='tab:green', fontsize=8, va='bottom')
+    ax.annotate('target 99.4', (.6, 99.4), xycoords=('axes fraction', 'data'), color='tab:green', fontsize=8,
+                va='bottom')
     ax.set(xscale='log', xlabel='parameters', ylabel='test accuracy, %', title='The ladder, step by step')
     ax.legend(fontsize=8, loc='lower right')
     return ax
@@ -115,8 +123,10 @@ def plot_epochs(
     fig, axs = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
     for step in steps:
         for run in stored_runs(step)[:1]:
-            for ax, y in zip(axs, ('train_accuracy', 'accuracy')): ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
-    for ax, title in zip(axs, ('training accuracy, %', 'test accuracy, %')): ax.set(ylim=(low, 100), xlabel='epoch', title=title)
+            for ax, y in zip(axs, ('train_accuracy', 'accuracy')):
+                ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
+    for ax, title in zip(axs, ('training accuracy, %', 'test accuracy, %')):
+        ax.set(ylim=(low, 100), xlabel='epoch', title=title)
     axs[1].legend(fontsize=7)
     return fig
 
@@ -132,7 +142,8 @@ def errors_table(
         for run in stored_runs(step)[:1]:
             frame = confusion_frame(run['confusion'], run['vocab'])
             pairs = ', '.join(f'{p.true}→{p.pred} {p.n}' for p in confused_pairs(frame, 4).itertuples())
-            rows.append(dict(step=rung(step), errors=int(frame.values.sum() - frame.values.trace()), most_confused=pairs))
+            rows.append(dict(step=rung(step), errors=int(frame.values.sum() - frame.values.trace()),
+                             most_confused=pairs))
     return pd.DataFrame(rows, columns=['step', 'errors', 'most_confused']).set_index('step')
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #22a669fe
@@ -141,14 +152,15 @@ def plot_worst(
     n:int=8, # images of each
     cols:int=8, # images a row
 ):
-    "The `n` test images that the first stored run of each recipe is most wrong about, with true and predicted class; needs the images; returns the figure, None without a stored run"
+    "Figure of the `n` worst test images of each first stored run, true and predicted (None: no run); needs the images"
     import matplotlib.pyplot as plt
     from PIL import Image
     from visionkit.data import get_source
     shown = [(s, stored_runs(s)[0]) for s in steps if stored_runs(s)]
     if not shown: return None
     rows = -(-n//cols)
-    fig, axs = plt.subplots(rows*len(shown), cols, figsize=(cols, 1.25*rows*len(shown)), layout='constrained', squeeze=False)
+    fig, axs = plt.subplots(rows*len(shown), cols, figsize=(cols, 1.25*rows*len(shown)), layout='constrained',
+                            squeeze=False)
     for ax in axs.flat: ax.set(xticks=[], yticks=[], frame_on=False)
     for (step, run), part in zip(shown, axs.reshape(len(shown), -1)):
         for ax, w in zip(part, run['worst'][:n]):

@@ -15,17 +15,21 @@ from .characters import adam_v1, augment_v1, cycle_v1
 def _as_run(name, title, model, lr, figure, sched=cycle_v1, **kwargs):
     resnet = dict(model=Spec('resnet18_concat', n_out=10), params=11_709_514, groups=Spec('body_groups'))
     return register(Recipe(
-        f'noisy-digits-{name}', title, 'noisy_digits', source='noisy_digits', test='mnist', augment=augment_v1, drop_last=True,
-        **{**resnet, **model}, stages=(Stage(28, 512, 10, lr, sched, opt=adam_v1),),
-        seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 3, stored log'), **kwargs))
+        f'noisy-digits-{name}', title, 'noisy_digits', source='noisy_digits', test='mnist', augment=augment_v1,
+        drop_last=True, **{**resnet, **model}, stages=(Stage(28, 512, 10, lr, sched, opt=adam_v1),),
+        seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 3, stored log'),
+        **kwargs))
 
 _cnn = dict(model=Spec('strided_cnn'), params=12_270, groups=None)
 cnn = _as_run('cnn', 'wrong labels, a small CNN, one cycle', _cnn, 4e-1, .0031)
-cnn_fit = _as_run('cnn-fit', 'wrong labels, the small CNN goes on at a constant rate', _cnn, 4e-1, .0099, Constant(), init='noisy-digits-cnn',
-                  notes="The seed's table lists this run under random weights; its notebook continues the one-cycle run.")
+cnn_fit = _as_run('cnn-fit', 'wrong labels, the small CNN goes on at a constant rate', _cnn, 4e-1, .0099, Constant(),
+                  init='noisy-digits-cnn',
+                  notes="The seed's table lists this run under random weights; "
+                        "its notebook continues the one-cycle run.")
 random_start = _as_run('resnet18', 'wrong labels, ResNet18 from random weights', {}, 2e-2, .0007)
 from_2a = _as_run('from-2a', "wrong labels, ResNet18 from the drawn digits' weights", {}, 4e-2, .0003, init='digits62')
-from_2b = _as_run('from-2b', "wrong labels, ResNet18 from weights that know MNIST", {}, 3e-2, .0000, init='mnist-pretrained')
+from_2b = _as_run('from-2b', "wrong labels, ResNet18 from weights that know MNIST", {}, 3e-2, .0000,
+                  init='mnist-pretrained')
 as_run = [cnn, cnn_fit, random_start, from_2a, from_2b]
 
 # %% ../../nbs/recipes/noisy_digits.ipynb #bde0c3d6
@@ -35,7 +39,7 @@ _adam = Spec('Adam', sqr_mom=.999, eps=1e-8)
 def recovered(
     folder, # of a finished run
 ):
-    "Share of the training images whose label is right after all: `image_N` is image N of MNIST's training set (used for this figure only)"
+    "Share of training labels that are right after all: `image_N` is MNIST's training image N (for this figure only)"
     import pandas as pd
     from visionkit.data import get_image_files, get_source
     truth = {int(f.stem): f.parent.name for f in get_image_files(get_source('mnist')/'training')}
@@ -44,18 +48,23 @@ def recovered(
     return dict(given_right=float((df.given == true).mean()), relabelled_right=float((df.suggested == true).mean()))
 
 noisy_digits = register(Recipe(
-    'noisy-digits', 'the truth from wrong labels: diagnosis, then forward correction', 'noisy_digits', source='noisy_digits', test='mnist', n_in=1,
-    model=Spec('trunk_net', n_out=10, width=16, drop=.1), params=318_514, augment=_hand, stats=((.1307,), (.3081,)), drop_last=True, precision='auto',
+    'noisy-digits', 'the truth from wrong labels: diagnosis, then forward correction', 'noisy_digits',
+    source='noisy_digits', test='mnist', n_in=1, model=Spec('trunk_net', n_out=10, width=16, drop=.1), params=318_514,
+    augment=_hand, stats=((.1307,), (.3081,)), drop_last=True, precision='auto',
     noise=(Stage(28, 512, 5, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .98),)),), loss=Spec('ForwardLoss'),
-    stages=(Stage(28, 128, 24, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .998),)),), score=Spec('visionkit.recipes.noisy_digits.recovered'),
-    seed_figure=dict(value=.0099, metric='test accuracy, last epoch, best of five', source='seed 000, part 3, stored log'),
-    notes='No clean label takes part in training; settings were compared by the loss on held-out noisy labels. MNIST mean and deviation of the pixels stand in `stats`.'))
+    stages=(Stage(28, 128, 24, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .998),)),),
+    score=Spec('visionkit.recipes.noisy_digits.recovered'),
+    seed_figure=dict(value=.0099, metric='test accuracy, last epoch, best of five',
+                     source='seed 000, part 3, stored log'),
+    notes='No clean label takes part in training; settings were compared by the loss on held-out noisy labels. '
+          'MNIST mean and deviation of the pixels stand in `stats`.'))
 
 # %% ../../nbs/recipes/noisy_digits.ipynb #741df8e5
 def noisy_table():
     "The stored runs of `noisy-digits`: accuracies in %, seconds"
     import pandas as pd
-    row = lambda r: dict(seed=r['seed'], kind=r['noise']['kind'], rate=100*r['noise']['rate'], test=100*r['metrics']['accuracy_last'],
-                         labels_before=100*r['metrics']['given_right'], labels_after=100*r['metrics']['relabelled_right'],
-                         diagnosis=r['seconds']['diagnosis'], training=r['seconds']['train'])
+    row = lambda r: dict(seed=r['seed'], kind=r['noise']['kind'], rate=100*r['noise']['rate'],
+                         test=100*r['metrics']['accuracy_last'], labels_before=100*r['metrics']['given_right'],
+                         labels_after=100*r['metrics']['relabelled_right'], diagnosis=r['seconds']['diagnosis'],
+                         training=r['seconds']['train'])
     return pd.DataFrame([row(r) for r in stored_runs(noisy_digits)])

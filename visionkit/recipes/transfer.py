@@ -12,20 +12,22 @@ from .characters import adam_v1, augment_v1, cycle_v1
 
 # %% ../../nbs/recipes/transfer.ipynb #fefd5d09
 digits62 = register(Recipe(
-    'digits62', 'the ten digits of the 62 characters, ResNet18', 'transfer', source='characters', classes=tuple('0123456789'),
-    model=Spec('resnet18_concat', n_out=10), params=11_709_514, groups=Spec('body_groups'), split=Spec('StratifiedSplitter', .1, seed=42),
-    augment=augment_v1, drop_last=True,
+    'digits62', 'the ten digits of the 62 characters, ResNet18', 'transfer', source='characters',
+    classes=tuple('0123456789'), model=Spec('resnet18_concat', n_out=10), params=11_709_514,
+    groups=Spec('body_groups'), split=Spec('StratifiedSplitter', .1, seed=42), augment=augment_v1, drop_last=True,
     stages=(Stage(56, 128, 40, 1e-1, cycle_v1, opt=adam_v1), Stage(56, 128, 15, [6e-7, 3.46e-5, 2e-3], cycle_v1)),
-    seed_figure=dict(value=.925, metric='validation accuracy, last epoch, 40 images', source='seed 000, part 2a, stored log'),
+    seed_figure=dict(value=.925, metric='validation accuracy, last epoch, 40 images',
+                     source='seed 000, part 2a, stored log'),
     notes="The seed's image size is not on record: 56 pixels here."))
 
 # %% ../../nbs/recipes/transfer.ipynb #2faaec4d
 def _mnist(name, title, figure, **kwargs):
     return register(Recipe(
-        name, title, 'transfer', source='mnist', model=Spec('resnet18_concat', n_out=10), params=11_709_514, groups=Spec('body_groups'),
-        split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'), augment=augment_v1, drop_last=True,
-        stages=(Stage(28, 64, 5, 4e-2, cycle_v1, opt=adam_v1),),
-        seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 2b, stored log'), **kwargs))
+        name, title, 'transfer', source='mnist', model=Spec('resnet18_concat', n_out=10), params=11_709_514,
+        groups=Spec('body_groups'), split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
+        augment=augment_v1, drop_last=True, stages=(Stage(28, 64, 5, 4e-2, cycle_v1, opt=adam_v1),),
+        seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 2b, stored log'),
+        **kwargs))
 
 scratch = _mnist('mnist-scratch', 'MNIST from random weights, ResNet18, 5 epochs', .9923)
 pretrained = _mnist('mnist-pretrained', "MNIST from the digits' weights, ResNet18, 5 epochs", .9945, init='digits62',
