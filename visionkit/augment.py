@@ -174,7 +174,7 @@ def _chosen(x, p): return torch.rand(len(x), device=x.device) < p
 
 # %% ../nbs/03_augment.ipynb #6049a6e3
 class BatchCrop(BatchTransform):
-    "Pad each image, then cut out a window of its old size, or of `size`, at a place of its own (torchvision's `RandomCrop`)"
+    "Pad each image, then cut a window of its old size or of `size` at a place of its own (torchvision's `RandomCrop`)"
     def __init__(self,
         pad:int=4, # pixels on each side
         size:int=None, # side of the window; None: as large as the image was
@@ -184,11 +184,14 @@ class BatchCrop(BatchTransform):
     ):
         super().__init__()
         store_attr()
-        if mode not in ('constant', 'reflect', 'replicate'): raise InputError(f"mode={mode!r}: 'constant', 'reflect' or 'replicate'")
+        if mode not in ('constant', 'reflect', 'replicate'):
+            raise InputError(f"mode={mode!r}: 'constant', 'reflect' or 'replicate'")
     def draw(self, x:Tensor, size:tuple)->Tensor:
         "(2,n): first row and column of a window of `size` in each image of `x`, which is padded"
         room = [have - want for have,want in zip(x.shape[2:], size)]
-        if min(room) < 0: raise InputError(f'a window of {size[0]}x{size[1]} does not fit into {x.shape[2]}x{x.shape[3]} pixels, padding included')
+        if min(room) < 0:
+            raise InputError(f'a window of {size[0]}x{size[1]} does not fit into {x.shape[2]}x{x.shape[3]} pixels, '
+                             'padding included')
         first = torch.stack([torch.randint(r + 1, (len(x),), device=x.device) for r in room])
         return torch.where(_chosen(x, self.p), first, torch.tensor(room, device=x.device)[:,None]//2)
     def encodes(self, x:TensorImage):
@@ -217,14 +220,18 @@ class Cutout(BatchTransform):
     ):
         super().__init__()
         store_attr()
-        if not 0 <= beyond <= size: raise InputError(f'beyond={beyond}: a hole of {size} pixels may be outside by 0 to {size}')
+        if not 0 <= beyond <= size:
+            raise InputError(f'beyond={beyond}: a hole of {size} pixels may be outside by 0 to {size}')
     def draw(self, x:Tensor)->Tensor:
         "(2,n): first row and column of each image's hole; negative: it begins outside"
-        if self.size > min(x.shape[2:]) + 2*self.beyond: raise InputError(f'a hole of {self.size} pixels does not fit into {x.shape[2]}x{x.shape[3]}')
-        return torch.stack([torch.randint(-self.beyond, side - self.size + self.beyond + 1, (len(x),), device=x.device) for side in x.shape[2:]])
+        if self.size > min(x.shape[2:]) + 2*self.beyond:
+            raise InputError(f'a hole of {self.size} pixels does not fit into {x.shape[2]}x{x.shape[3]}')
+        return torch.stack([torch.randint(-self.beyond, side - self.size + self.beyond + 1, (len(x),), device=x.device)
+                            for side in x.shape[2:]])
     def encodes(self, x:TensorImage):
         x = self._check(x)
-        hit = [(i := torch.arange(side, device=x.device) - first[:,None]).ge(0) & i.lt(self.size) for first,side in zip(self.draw(x), x.shape[2:])]
+        hit = [(i := torch.arange(side, device=x.device) - first[:,None]).ge(0) & i.lt(self.size)
+               for first,side in zip(self.draw(x), x.shape[2:])]
         hole = hit[0][:,None,:,None] & hit[1][:,None,None] & _chosen(x, self.p)[:,None,None,None]
         return torch.where(hole, torch.tensor(self.fill, dtype=x.dtype, device=x.device).view(1, -1, 1, 1), x)
 
@@ -262,15 +269,17 @@ class BatchResizedCrop(BatchTransform):
 
 # %% ../nbs/03_augment.ipynb #37867dd3
 class Albument(DisplayedTransform):
-    "Augment each image of a batch by `tfm`, called as `tfm(image=array)['image']` with an (h,w,3) or (h,w) array of 0..255"
+    "Augment each image of a batch by `tfm(image=array)['image']`, with an (h,w,3) or (h,w) array of 0..255"
     order,split_idx = 5,0
     def __init__(self, tfm): self.tfm = tfm
     def _one(self, img):
         out = self.tfm(image=img.permute(1, 2, 0).squeeze(2).numpy())['image']
-        if getattr(out, 'dtype', None) != np.uint8: raise InputError('the pipeline must give back an array of 0..255: leave Normalize and ToTensor to fastai')
+        if getattr(out, 'dtype', None) != np.uint8:
+            raise InputError('the pipeline must give back an array of 0..255: leave Normalize and ToTensor to fastai')
         return torch.from_numpy(np.ascontiguousarray(out)).view(*out.shape[:2], -1).permute(2, 0, 1)
     def encodes(self, x:TensorImage):
-        if x.dtype != torch.uint8: raise InputError('Albument wants pixels from 0 to 255: it goes before IntToFloatTensor')
+        if x.dtype != torch.uint8:
+            raise InputError('Albument wants pixels from 0 to 255: it goes before IntToFloatTensor')
         # Albumentations draws from a generator of its own: seeded from torch's, a run repeats itself
         if hasattr(self.tfm, 'set_random_seed'): self.tfm.set_random_seed(int(torch.randint(2**31, (1,))))
         return torch.stack([self._one(o) for o in x.as_subclass(Tensor).cpu()]).to(x.device)
@@ -279,7 +288,7 @@ class Albument(DisplayedTransform):
 class Elastic(BatchTransform):
     "Bend each image by its own smooth field of shifts (after Simard et al., 2003)"
     def __init__(self,
-        magnitude:float=.05, # a strong field's typical shift, in parts of the image's height; each image draws 0 to this
+        magnitude:float=.05, # a strong field's typical shift, in parts of the image height; each image draws 0 to this
         points:tuple=(6, 8), # control points down and across
         fill:float=0., # pixels from outside the image, 0 to 1
         affine:BatchAffine=None, # to be done in the same step, whose own `fill` and `mode` do not matter then
@@ -312,7 +321,8 @@ class StrokeWidth(BatchTransform):
     ):
         super().__init__()
         store_attr()
-        if not 0 <= amount <= 1: raise InputError(f'amount={amount!r}: a stroke grows or shrinks by 0 to 1 pixel a side')
+        if not 0 <= amount <= 1:
+            raise InputError(f'amount={amount!r}: a stroke grows or shrinks by 0 to 1 pixel a side')
 
     def encodes(self, x:TensorImage):
         x = self._check(x)

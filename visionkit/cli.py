@@ -19,15 +19,19 @@ def cmd_list(args):
     "every recipe: data, parameters, epochs, the seed's figure, ours"
     rows = [('recipe', 'data', 'parameters', 'epochs', 'seed', 'ours', 'what')]
     for r in recipes().values():
-        rows.append((r.name, r.source, f'{r.params:,}', str(r.epochs), _percent((r.seed_figure or {}).get('value')), _stored_mean(r), r.title))
+        rows.append((r.name, r.source, f'{r.params:,}', str(r.epochs), _percent((r.seed_figure or {}).get('value')),
+                     _stored_mean(r), r.title))
     widths = [max(map(len, col)) for col in zip(*rows)]
-    for row in rows: print('  '.join(c.rjust(w) if 2 <= i <= 5 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip())
+    for row in rows:
+        print('  '.join(c.rjust(w) if 2 <= i <= 5 else c.ljust(w)
+                        for i, (c, w) in enumerate(zip(row, widths))).rstrip())
 
 def _stored_mean(recipe):
     "Mean last-epoch accuracy of the stored full runs of `recipe`, as text"
     runs = stored_runs(recipe)
     found = [r['metrics']['accuracy_last'] for r in runs]
-    many = f" ({len(found)} folds)" if runs and runs[0]['fold'] is not None else f' (n={len(found)})' if len(found) > 1 else ''
+    many = (f" ({len(found)} folds)" if runs and runs[0]['fold'] is not None
+            else f' (n={len(found)})' if len(found) > 1 else '')
     return _percent(sum(found)/len(found)) + many if found else 'not run'
 
 def cmd_fetch(args):
@@ -38,11 +42,14 @@ def cmd_fetch(args):
 # %% ../nbs/09_cli.ipynb #194a29ac
 def cmd_run(args):
     "train a recipe; run the same line again to resume"
-    if args.data: os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
+    if args.data:
+        os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(
+            filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
     run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
     m, figure = run.result['metrics'], run.result['seed_figure']
-    held = f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m else 'nothing held out, so no figure'
+    held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
+            else 'nothing held out, so no figure')
     print(f"{run.path}: {held}, {run.result['seconds']['train']:.0f} s of training"
           + (f"; the seed's figure is {_percent(figure['value'])}" if figure and not args.smoke else ''))
     print(f"report: {run.path/'report.html'}")
@@ -55,7 +62,8 @@ def cmd_report(args):
 def cmd_evaluate(args):
     "a trained run on a labelled folder of class folders: accuracy, loss, n"
     summary = evaluate(args.run, args.folder).summary()
-    print(json.dumps(summary) if args.json else '  '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in summary.items()))
+    print(json.dumps(summary) if args.json else
+          '  '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in summary.items()))
 
 def cmd_predict(args):
     "class and probability of each image"
@@ -75,7 +83,8 @@ def cmd_labels(args):
     trusted = None
     if args.trusted:
         try: trusted = pd.read_csv(args.trusted, dtype=str, keep_default_na=False)[['path', 'label']]
-        except (OSError, ValueError, KeyError) as e: raise InputError(f'{args.trusted} is no CSV file with the columns path and label') from e
+        except (OSError, ValueError, KeyError) as e:
+            raise InputError(f'{args.trusted} is no CSV file with the columns path and label') from e
         absent = [p for p in trusted.path if not (folder/p).is_file()]
         if absent: raise InputError(f'the trusted image {absent[0]} is not in {folder}')
     with claimed(out):
@@ -86,7 +95,8 @@ def cmd_labels(args):
         save_issues(found, issues, out)
         label_report(preds, found, issues, out/'issues.html')
     print(found)
-    print(f'{out}: noise.json, issues.csv, issues.html ({found.seconds:.0f} s: 3 networks, {stages[0].epochs} epochs of two thirds of the images each)')
+    print(f'{out}: noise.json, issues.csv, issues.html ({found.seconds:.0f} s: 3 networks, '
+          f'{stages[0].epochs} epochs of two thirds of the images each)')
 
 def cmd_scoreboard(args):
     "all stored figures beside the seeds'; --check verifies them"
@@ -121,7 +131,8 @@ def parser():
     held_out.add_argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')
     report = add(cmd_report)
     report.add_argument('runs', nargs='+', metavar='RUN', help='run folders')
-    report.add_argument('-o', '--output', default='report.html', metavar='FILE', help='the page to write (default report.html)')
+    report.add_argument('-o', '--output', default='report.html', metavar='FILE',
+                        help='the page to write (default report.html)')
     evaluate = add(cmd_evaluate)
     evaluate.add_argument('run', metavar='RUN', help='folder of a finished run')
     evaluate.add_argument('folder', metavar='FOLDER', help='a folder of class folders')
@@ -131,9 +142,12 @@ def parser():
     predict.add_argument('files', nargs='+', metavar='FILE', help='image files')
     labels = add(cmd_labels)
     labels.add_argument('folder', metavar='FOLDER|SOURCE', help='a folder of class folders, or the name of a data set')
-    labels.add_argument('--out', metavar='DIR', help='where noise.json, issues.csv and issues.html go (default labels-NAME)')
-    labels.add_argument('--trusted', metavar='CSV', help='path (below FOLDER) and true label of at least 5 images of each class')
-    add(cmd_scoreboard).add_argument('--check', action='store_true', help='verify every stored result; exit status 1 if one does not hold')
+    labels.add_argument('--out', metavar='DIR',
+                        help='where noise.json, issues.csv and issues.html go (default labels-NAME)')
+    labels.add_argument('--trusted', metavar='CSV',
+                        help='path (below FOLDER) and true label of at least 5 images of each class')
+    add(cmd_scoreboard).add_argument('--check', action='store_true',
+                                     help='verify every stored result; exit status 1 if one does not hold')
     return p
 
 def main(

@@ -47,7 +47,8 @@ def atomic_write(
     "Open a temporary sibling of `path` for writing; rename it over `path` on success, remove it on any error"
     path = Path(path)
     try: path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as e: raise InputError(f'{path.parent} cannot be a folder: a file is in the way') from e
+    except (FileExistsError, NotADirectoryError) as e:
+        raise InputError(f'{path.parent} cannot be a folder: a file is in the way') from e
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}-')
     try:
         with os.fdopen(fd, mode, **({} if 'b' in mode else dict(encoding='utf-8'))) as f:
@@ -73,7 +74,7 @@ def cache_dir():
 
 # %% ../nbs/00_core.ipynb #be548990
 def results_dir():
-    "The folder of stored results: `results/` of the checkout this package runs from, else the copy inside the installed package"
+    "The folder of stored results: `results/` of the checkout this package runs from, else the installed package's copy"
     here = Path(import_module('visionkit').__file__).parent
     checkout = here.parent/'results'
     return checkout if (here.parent/'settings.ini').exists() and checkout.is_dir() else here/'results'
@@ -83,7 +84,8 @@ def get_rng_state():
     "The state of every global generator, as plain values and tensors (`torch.load(weights_only=True)` reads them back)"
     import numpy as np, torch
     name, keys, *rest = np.random.get_state()
-    state = dict(random=random.getstate(), numpy=(name, torch.tensor(keys.astype('int64')), *rest), torch=torch.get_rng_state())
+    state = dict(random=random.getstate(), numpy=(name, torch.tensor(keys.astype('int64')), *rest),
+                 torch=torch.get_rng_state())
     if torch.cuda.is_available(): state['cuda'] = torch.cuda.get_rng_state_all()
     return state
 
@@ -96,7 +98,8 @@ def set_rng_state(
     name, keys, *rest = state['numpy']
     np.random.set_state((name, keys.numpy().astype('uint32'), *rest))
     torch.set_rng_state(state['torch'].cpu())
-    if 'cuda' in state and torch.cuda.device_count() == len(state['cuda']): torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
+    if 'cuda' in state and torch.cuda.device_count() == len(state['cuda']):
+        torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
 
 # %% ../nbs/00_core.ipynb #a29fb46e
 def reuse_memory(*_):
@@ -113,7 +116,8 @@ def _git(*args):
     "Output of a git command on the checkout this package runs from, or None for an installed package"
     root = Path(import_module('visionkit').__file__).parent.parent
     if not (root/'settings.ini').exists(): return None
-    try: return subprocess.run(['git', '-C', str(root), *args], capture_output=True, text=True, check=True).stdout.strip()
+    try: return subprocess.run(['git', '-C', str(root), *args], capture_output=True, text=True,
+                               check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return None
 
 def _version(pkg):
@@ -150,7 +154,8 @@ class Spec:
             if hasattr(import_module(m), attr): return getattr(import_module(m), attr)
         raise InputError(f'nothing in visionkit or fastai is called {self.name!r}')
 
-    def build(self, *args, **kwargs): return self.resolve()(*map(build, self.args), *args, **{k: build(v) for k, v in self.kwargs.items()}, **kwargs)
+    def build(self, *args, **kwargs):
+        return self.resolve()(*map(build, self.args), *args, **{k: build(v) for k, v in self.kwargs.items()}, **kwargs)
 
 def build(o):
     "`o` itself, or what it describes if it is a `Spec` (or a list or tuple of them)"
@@ -163,7 +168,7 @@ class OneCycle:
     "Warm up to the stage's `lr`, then anneal, with momentum moving the other way (Smith, 2018)"
     pct:float=.25 # share of the steps spent warming up
     div:float=25. # first learning rate = lr / div
-    final_div:float=4e3 # last learning rate = lr / div / final_div (torch's convention; the default is fastai's 1e5 in all)
+    final_div:float=4e3 # last learning rate = lr / div / final_div (torch's convention; default: fastai's 1e5 in all)
     moms:tuple=(.95, .85, .95) # momentum (beta1 of Adam) at the start, the peak, the end; None leaves it alone
     anneal:str='cos' # 'cos' or 'linear'
     torch:bool=False # torch's positions of peak and end; False: fastai's
@@ -196,7 +201,7 @@ class Plateau:
 
 @dataclass(frozen=True)
 class Curve:
-    "Any fastai schedule (`combined_cos(…)`, `SchedPoly(…)` …) as a function of the position 0..1, multiplied onto the stage's `lr`"
+    "Any fastai schedule (`combined_cos(…)`, `SchedPoly(…)` …), a function of the position 0..1, times the stage's `lr`"
     lr:object # a schedule function, or a `Spec` of one
     mom:object=None
     def at(self, i:int, n:int):
@@ -210,12 +215,12 @@ class Stage:
     size:object=None # image size in px, for your `dls_at`: an int or (height, width)
     bs:int=64 # batch size, for your `dls_at`
     epochs:int=1 # how many epochs
-    lr:object=1e-3 # a number; a `slice(low, high)` spread geometrically over the parameter groups; or a list, one a group
+    lr:object=1e-3 # a number; a `slice(low, high)` spread geometrically over the parameter groups; a list, one a group
     sched:object=OneCycle() # `OneCycle`, `Constant`, `Plateau` or `Curve`
     freeze:bool=False # train the last parameter group only (BatchNorm layers go on training, as fastai has it)
     mixup:float=0. # alpha of MixUp; 0 is off
     loss:object=None # loss function, or a `Spec` of one; None keeps the learner's
-    opt:object=None # optimiser function as fastai's `opt_func`, or a `Spec` of one; a new one starts from an empty state
+    opt:object=None # optimiser function as fastai's `opt_func` or a `Spec` of one; a new one starts from an empty state
     wd:float=None # weight decay; None keeps the learner's
     clip:float=None # largest norm of the gradient
     cbs:tuple=() # further fastai callbacks, or `Spec`s of them
@@ -226,7 +231,8 @@ registry = {} # name → Recipe
 # %% ../nbs/00_core.ipynb #171f33f6
 def to_json(o):
     "`o` (dataclasses, `Spec`s, slices, paths, functions) as plain JSON values"
-    if isinstance(o, Spec): return {'call': o.name, **({'args': to_json(o.args)} if o.args else {}), **to_json(o.kwargs)}
+    if isinstance(o, Spec):
+        return {'call': o.name, **({'args': to_json(o.args)} if o.args else {}), **to_json(o.kwargs)}
     if is_dataclass(o): return {'type': type(o).__name__, **{f.name: to_json(getattr(o, f.name)) for f in fields(o)}}
     if isinstance(o, dict): return {str(k): to_json(v) for k, v in o.items()}
     if isinstance(o, (list, tuple)): return [to_json(x) for x in o]
@@ -236,8 +242,9 @@ def to_json(o):
     if hasattr(o, 'item') and getattr(o, 'size', None) == 1: return o.item()
     if isinstance(o, partial): return {'partial': to_json(o.func), 'args': to_json(o.args), **to_json(o.keywords)}
     if hasattr(o, '__qualname__'): return f'{o.__module__}.{o.__qualname__}'
-    # Other objects have no canonical text: their class, their plain settings, and those of the function they wrap (fastai's losses)
-    plain = {k: v for k, v in vars(o).items() if isinstance(v, (str, int, float, bool, type(None)))} if hasattr(o, '__dict__') else {}
+    # Other objects have no canonical text: class, plain settings, and those of the function they wrap (fastai's losses)
+    plain = {k: v for k, v in vars(o).items()
+             if isinstance(v, (str, int, float, bool, type(None)))} if hasattr(o, '__dict__') else {}
     return {'object': type(o).__qualname__, **plain, **({'func': to_json(o.func)} if hasattr(o, 'func') else {})}
 
 def fingerprint(o): return hashlib.sha256(json.dumps(to_json(o), sort_keys=True).encode()).hexdigest()[:12]

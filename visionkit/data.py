@@ -382,9 +382,10 @@ def image_items(
 
 # %% ../nbs/01_data.ipynb #9af2f85b
 def _split_by_path(items, draw, within=None):
-    "Indices that `draw(order, labels)` divides in two, where `order` and `labels` follow the sorted paths of `items` (those of the folder `within`)"
+    "Indices of `items` (in folder `within`) that `draw(order, labels)` divides in two; both follow the sorted paths"
     there = [i for i in range(len(items)) if not within or Path(items[i]).parent.parent.name == within]
-    if not there: raise InputError(f'no image is in a class folder of {within!r}' if within else 'there are no images to split')
+    if not there:
+        raise InputError(f'no image is in a class folder of {within!r}' if within else 'there are no images to split')
     order = sorted(there, key=lambda i: os.fspath(items[i]))
     labels = [char_label(items[i]) for i in order]
     try: return [sorted(int(order[i]) for i in part) for part in draw(range(len(order)), labels)]
@@ -398,7 +399,7 @@ class StratifiedSplitter:
     "Hold out `valid_pct` of the images of each class; the same images for the same `seed`, in whatever order they come"
     valid_pct:float=.2 # share to hold out, between 0 and 1
     seed:int=42
-    within:str=None # divide the class folders of this folder only, and leave all else out: 'training' keeps a test set unseen
+    within:str=None # divide only this folder's class folders, leave all else out: 'training' keeps a test set unseen
     def __call__(self, items):
         draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
         return _split_by_path(items, draw, self.within)

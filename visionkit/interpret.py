@@ -308,8 +308,8 @@ def plot_confused_pairs(
     for row, r in zip(axs, pairs.itertuples(index=False)):
         for ax, i in zip(row, wrong['index'][(wrong.true == r.true) & (wrong.pred == r.pred)]):
             ax.imshow(self.image(i), cmap='gray')
-        row[0].text(-.15, .5, f'{_short(r.true)} → {_short(r.pred)}\n{r.n} image{"s"*(r.n > 1)}', ha='right', va='center',
-                    transform=row[0].transAxes, parse_math=False)
+        row[0].text(-.15, .5, f'{_short(r.true)} → {_short(r.pred)}\n{r.n} image{"s"*(r.n > 1)}',
+                    ha='right', va='center', transform=row[0].transAxes, parse_math=False)
     return fig
 
 # %% ../nbs/06_interpret.ipynb #eee271c0
@@ -360,7 +360,8 @@ def gradcam(
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as e: raise InputError('gradcam needs the package grad-cam (the extra `cam`): install it') from e
     model = learn.model
-    if not can_gradcam(model): raise InputError('this network moves the pixels before it looks: its maps show no places of the image')
+    if not can_gradcam(model):
+        raise InputError('this network moves the pixels before it looks: its maps show no places of the image')
     if not isinstance(xb, torch.Tensor): xb = torch.cat([b[0] for b in learn.dls.test_dl(xb)])
     x = xb.detach().as_subclass(torch.Tensor).to(next(model.parameters()).device).requires_grad_()
     if targs is not None: targs = [ClassifierOutputTarget(int(t)) for t in targs]
@@ -449,7 +450,7 @@ def to_csv(
     self:Predictions,
     path, # file to write; it is complete or not there
 ):
-    "Write path, true, predicted, both probabilities and loss, one line an image in the data set's order; returns `path`"
+    "Write path, true, predicted, both probabilities and loss, a line an image in the data set's order; returns `path`"
     with atomic_write(path, 'w') as f: self.df[_kept].to_csv(f, index=False, lineterminator='\n')
     return Path(path)
 

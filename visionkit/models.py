@@ -172,9 +172,11 @@ class GhostBatchNorm(nn.BatchNorm2d):
         if not self.training:
             mean, var = (s.view(k, c).mean(0) for s in (self.running_mean, self.running_var))
             return F.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
-        if n % k: raise InputError(f'a batch of {n} images cannot be split in {k}: choose another batch size, or drop_last=True')
-        wide = F.batch_norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k), self.bias.repeat(k),
-                            training=True, momentum=self.momentum, eps=self.eps)
+        if n % k:
+            raise InputError(f'a batch of {n} images cannot be split in {k}: '
+                             'choose another batch size, or drop_last=True')
+        wide = F.batch_norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k),
+                            self.bias.repeat(k), training=True, momentum=self.momentum, eps=self.eps)
         return wide.reshape(n, c, h, w)
 
 # %% ../nbs/04_models.ipynb #979bd035
@@ -184,10 +186,12 @@ def eva_f3(
     momentum:float=.1, # share of the latest batch in the running statistics
 ):
     "Seed 002, S5 F3: seven 3×3 and two 1×1 convolutions, 7,216 parameters"
-    norm = partial(GhostBatchNorm, splits=splits, momentum=momentum) if splits > 1 else partial(nn.BatchNorm2d, momentum=momentum)
+    norm = (partial(GhostBatchNorm, splits=splits, momentum=momentum) if splits > 1
+            else partial(nn.BatchNorm2d, momentum=momentum))
     c = partial(conv, then='RBD' if drop else 'RB', drop=drop, bias=True, norm=norm)
     p = partial(c, padding=1)
-    return nn.Sequential(p(1, 8), p(8, 12), conv(12, 6, 1, bias=True), nn.MaxPool2d(2), c(6, 12), c(12, 12), p(12, 12), nn.MaxPool2d(2),
+    return nn.Sequential(p(1, 8), p(8, 12), conv(12, 6, 1, bias=True), nn.MaxPool2d(2),
+                         c(6, 12), c(12, 12), p(12, 12), nn.MaxPool2d(2),
                          c(12, 12), p(12, 12), nn.AvgPool2d(3), conv(12, 10, 1, bias=True), nn.Flatten())
 
 # %% ../nbs/04_models.ipynb #fd6f0ef2
@@ -239,7 +243,8 @@ def dilated_net(
     return nn.Sequential(
         c(3, 32), c(32, 64), mix(64, 32), nn.MaxPool2d(2),
         c(32, 64), conv(64, 128, then='RB', bias=True, dilation=2), c(128, 128), mix(128, 64), nn.MaxPool2d(2),
-        conv(64, 64, bias=True, padding=1, groups=groups), mix(64, 128, then='RB'), c(128, 128), mix(128, 100, then='R'), nn.MaxPool2d(2),
+        conv(64, 64, bias=True, padding=1, groups=groups), mix(64, 128, then='RB'), c(128, 128),
+        mix(128, 100, then='R'), nn.MaxPool2d(2),
         c(100, 128), c(128, 256), nn.AvgPool2d(3), mix(256, 10), nn.Flatten())
 
 # %% ../nbs/04_models.ipynb #7bfda220
@@ -268,7 +273,8 @@ def separable(
     dilation:int=1, # distance of the pixels that the kernel looks at
 )->nn.Sequential:
     "A depthwise 3×3 and a 1×1 convolution, batch norm and ReLU"
-    return nn.Sequential(nn.Conv2d(n, n, 3, padding=dilation, dilation=dilation, groups=n, bias=False), conv(n, n, 1, then='BR'))
+    return nn.Sequential(nn.Conv2d(n, n, 3, padding=dilation, dilation=dilation, groups=n, bias=False),
+                         conv(n, n, 1, then='BR'))
 
 def small_resnet(
     widths:tuple=(40, 80, 160, 216), # channels of the stem and of the three stages
@@ -305,7 +311,7 @@ def concat_pool_head(
 def resnet18_concat(
     n_out:int=62, # classes
 )->nn.Sequential:
-    "Seed 000: ResNet18 from random weights with fastai 1's head, 11,736,190 parameters with 62 classes, 11,709,514 with ten"
+    "Seed 000: ResNet18 from random weights with fastai 1's head, 11,736,190 parameters (62 classes), 11,709,514 (ten)"
     body = nn.Sequential(*list(resnet18(weights=None).children())[:-2])
     return nn.Sequential(body, concat_pool_head(512, n_out))
 
@@ -325,7 +331,8 @@ def load_body(
     "Copy from `state` into `model` whatever fits by name and shape, and tell what did not"
     own = model.state_dict()
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not fits: raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
+    if not fits:
+        raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
     model.load_state_dict({**own, **fits})
     return dict(missing=[k for k in own if k not in fits], unused=[k for k in state if k not in fits])
 
@@ -345,7 +352,7 @@ def ink_moments(
     return torch.stack([total/(h*w), cx, cy, sx, sy], 1)
 
 class Glyph(nn.Module):
-    "Each drawing cut out and scaled to fill a square, (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
+    "Each drawing cut out and scaled to fill (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
     warps = True # its pixels are not where the image has them: no heat maps
     def __init__(self,
         size:int=48, # side of the square in pixels
@@ -372,7 +379,8 @@ def trunk(
     "Two convolutions and three residual blocks, then `ConcatPool`: images to 16·`width` numbers"
     c = width
     net = nn.Sequential(ConvLayer(n_in, c), ConvLayer(c, c, stride=2), ResBlock(1, c, 2*c, reduction=4),
-                        ResBlock(1, 2*c, 4*c, stride=2, reduction=4), ResBlock(1, 4*c, 8*c, stride=2, reduction=4), ConcatPool())
+                        ResBlock(1, 2*c, 4*c, stride=2, reduction=4), ResBlock(1, 4*c, 8*c, stride=2, reduction=4),
+                        ConcatPool())
     # fastai's blocks start without their branch, which costs a short training its first epochs
     for l in net.modules():
         if isinstance(l, nn.BatchNorm2d): nn.init.ones_(l.weight)
@@ -398,7 +406,8 @@ class StrokeNet(nn.Module):
 def strided_cnn():
     "Seed 000, part 3: five strided convolutions, 12,270 parameters"
     c = partial(conv, stride=2, padding=1, bias=True)
-    return nn.Sequential(*[c(i, o, then='BR') for i, o in ((3, 8), (8, 16), (16, 32), (32, 16))], c(16, 10, then='B'), nn.Flatten())
+    return nn.Sequential(*[c(i, o, then='BR') for i, o in ((3, 8), (8, 16), (16, 32), (32, 16))],
+                         c(16, 10, then='B'), nn.Flatten())
 
 # %% ../nbs/04_models.ipynb #56eea07b
 def trunk_net(

@@ -48,7 +48,7 @@ def corrupt(
 
 # %% ../nbs/07_noise.ipynb #2d94793b
 def _look(items):
-    "(channels, (height, width)) that suit `items`, from two hundred of them: their commonest size, if it has 16 to 64 pixels, else a square"
+    "(channels, (height, width)) for `items`, from 200 of them: the commonest size if of 16 to 64 pixels, else a square"
     shapes = []
     for o in items[::max(1, len(items)//200)]:
         try:
@@ -58,14 +58,16 @@ def _look(items):
     if deep: raise InputError(f'some images have more than 8 bits a pixel (mode {deep[0]}): convert them first')
     w, h = Counter(size for size, _ in shapes).most_common(1)[0][0]
     side = max(16, min(max(w, h), 64))
-    return 1 if all(mode in ('L', '1') for _, mode in shapes) else 3, (h, w) if 16 <= min(w, h) and max(w, h) <= 64 else (side, side)
+    return (1 if all(mode in ('L', '1') for _, mode in shapes) else 3,
+            (h, w) if 16 <= min(w, h) and max(w, h) <= 64 else (side, side))
 
 def label_stages(
     n:int, # images
 )->list: # of `Stage`s
-    "A budget by size: 5 epochs of 60,000 images, up to 40 of a few thousand or less. Large batches and averaged weights: wrong labels make noisy gradients"
+    "5 epochs of 60,000 images to 40 of 7,500 or less; big batches, averaged weights: wrong labels make noisy gradients"
     bs = next(b for least, b in ((40_000, 512), (20_000, 256), (10_000, 128), (0, 64)) if n >= least)
-    return [Stage(bs=bs, epochs=int(np.clip(300_000/n, 5, 40)), lr=3e-3, wd=.02, opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .98),))]
+    return [Stage(bs=bs, epochs=int(np.clip(300_000/n, 5, 40)), lr=3e-3, wd=.02,
+                  opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .98),))]
 
 def quiet(
     learn, # a `Learner`
@@ -84,7 +86,8 @@ def label_learner(
     "An untrained `trunk_net` over `source`: grey or colour as the images are, at their own size up to 64 pixels"
     n_in, size = _look(image_items(source))
     tfms = aug_transforms(do_flip=False, max_rotate=8., max_zoom=1.1, max_lighting=.1, max_warp=.1)
-    dls = image_block(size, n_in, splitter=splitter, batch_tfms=[*tfms, Normalize()]).dataloaders(source, bs=bs, dl_type=CachedDL)
+    dls = image_block(size, n_in, splitter=splitter, batch_tfms=[*tfms, Normalize()]).dataloaders(
+        source, bs=bs, dl_type=CachedDL)
     learn = Learner(dls, trunk_net(n_in, len(dls.vocab), drop=0.), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
     return learn if bars else quiet(learn)
 
@@ -106,7 +109,8 @@ def _read_fold(file, mark):
         with safe_open(file, 'np') as f: meta = f.metadata() or {}
         data = load_file(file)
     except Exception as e: raise InputError(f'{file} is damaged: move it away and run the same line again') from e
-    if meta.get('mark') != mark: raise InputError(f'{file} was made from other images, labels or stages: choose another folder')
+    if meta.get('mark') != mark:
+        raise InputError(f'{file} was made from other images, labels or stages: choose another folder')
     return data['index'].numpy(), data['probs'].numpy(), float(meta['seconds'])
 
 def _write_fold(file, mark, index, probs, seconds):
@@ -124,14 +128,17 @@ def oof_preds(
     folds:int=3,
     out=None, # folder; run the same line again and it goes on where it was stopped
     seed:int=0, # of the folds and of everything random in them
-)->Predictions: # of every image, by a network that was not trained on it; `targs` are the given labels, `seconds` what it took
+)->Predictions: # of every image, by a network not trained on it; `targs` are the given labels, `seconds` what it took
     "K-fold out-of-fold probabilities, from images and given labels"
     items = image_items(source)
-    labels, root = [str(char_label(o)) for o in items], source if not isinstance(source, pd.DataFrame) and Path(source).is_dir() else None
+    labels, root = ([str(char_label(o)) for o in items],
+                    source if not isinstance(source, pd.DataFrame) and Path(source).is_dir() else None)
     paths = [os.fspath(o.relative_to(root) if root else o) for o in items]
     vocab, position = sorted(set(labels)), {os.fspath(o): i for i, o in enumerate(items)}
     rare = min(vocab, key=labels.count)
-    if labels.count(rare) < folds: raise InputError(f'class {rare!r} has {labels.count(rare)} images, too few for {folds} folds: take fewer, or leave the class out')
+    if labels.count(rare) < folds:
+        raise InputError(f'class {rare!r} has {labels.count(rare)} images, too few for {folds} folds: '
+                         'take fewer, or leave the class out')
     stages = stages or label_stages(len(items))
     mark = fingerprint([paths, labels, stages, folds, seed, _called(learn_at)])
     probs, seconds = np.zeros((len(items), len(vocab)), 'float32'), 0.
@@ -142,7 +149,9 @@ def oof_preds(
             set_seed(seed + k)
             began = time.time()
             held, p, names = _fold(learn_at, source, KFold(k, folds, seed), stages, work)
-            if names != vocab: raise InputError(f'the learner knows the classes {names[:3]}…, the labels are {vocab[:3]}…: they must be the same, in this order')
+            if names != vocab:
+                raise InputError(f'the learner knows the classes {names[:3]}…, the labels are {vocab[:3]}…: '
+                                 'they must be the same, in this order')
             kept = np.array([position[os.fspath(o)] for o in held]), p.numpy(), time.time() - began
             if file: _write_fold(file, mark, kept[0], p, kept[2])
         if work and work.exists(): shutil.rmtree(work)
@@ -160,7 +169,7 @@ def _groups(probs, lowest=False):
     return s.argmax(1), top[:, -1] - top[:, -2]
 
 def _signal(p, given):
-    "By how many standard deviations the networks' answers tell the given labels better than the labels' frequencies do, at the best of a few degrees of trust"
+    "By how many sd networks tell the given labels better than their frequencies, at the best of a few degrees of trust"
     often, i = np.bincount(given, minlength=p.shape[1])/len(p), np.arange(len(p))
     def lift(trust):
         q = np.maximum(p/np.maximum(p.mean(0), 1e-12), 1e-12)**trust*often
@@ -203,8 +212,8 @@ def soften(
     return (1 - least)*T + least/len(T)
 
 def _clusters(p, given):
-    """((group of each image, how clearly), are groups named by what they are not called?) from k-means of the answers, or None if neither naming fits.
-    For noise under which no single label stands out in a class, so that the highest probability would split it"""
+    """((group of each image, how clearly), are groups named by what they are not called?) from k-means of the answers,
+    or None if neither fits. For noise where no label stands out in a class: the highest probability would split it"""
     (n, k), x, pick = p.shape, np.sqrt(p), np.random.default_rng(0).permutation(len(p))[:20_000]
     km = KMeans(k, n_init=3, random_state=0).fit(x[pick])
     far = np.sort(km.transform(x), 1)
@@ -213,19 +222,21 @@ def _clusters(p, given):
     most, least = linear_sum_assignment(-called)[1], linear_sum_assignment(called)[1]
     i = np.arange(k)
     second = np.where(i == most[:, None], 0, called).max(1)
-    if called[i, most].mean() > .45 or np.median(called[i, most]/np.maximum(second, 1e-9)) > 1.3: return (most[group], clear), False
+    if called[i, most].mean() > .45 or np.median(called[i, most]/np.maximum(second, 1e-9)) > 1.3:
+        return (most[group], clear), False
     return ((least[group], clear), True) if called[i, least].mean() < .3/k else None
 
 def _typical(p, which, group):
     "Mean answer to the images of each group among `which`"
     k = p.shape[1]
-    return np.stack([p[which & (group == t)].mean(0) if (which & (group == t)).any() else np.full(k, 1/k) for t in range(k)])
+    return np.stack([p[which & (group == t)].mean(0) if (which & (group == t)).any() else np.full(k, 1/k)
+                     for t in range(k)])
 
 def _share(n): return float(np.clip(2000/n, .2, .5)) # of each group that counts as clear: a fifth, more of few images
 
 def _estimate(p, given, first, rounds=4):
-    """(P(given | group), group of each image, how clearly), from a `first` grouping: regroup by what the networks say of the clearest images,
-    unless groups come to tell less"""
+    """(P(given | group), group of each image, how clearly), from a `first` grouping: regroup by what the networks say
+    of the clearest images, unless groups come to tell less"""
     k, share = p.shape[1], _share(len(p))
     (group, clear), told = first, lambda g: _information(_counts(g, given, k))
     for _ in range(rounds):
@@ -247,7 +258,7 @@ def transition_matrix(
 # %% ../nbs/07_noise.ipynb #e82f3af0
 @dataclass
 class Diagnosis:
-    "What `diagnose` found: `kind`, `rate` (share of wrong labels), `interval`, `matrix` P(given | true), `pairs`, `evidence`"
+    "What `diagnose` found: `kind`, `rate` of wrong labels, `interval`, `matrix` P(given | true), `pairs`, `evidence`"
     kind:str # clean, symmetric, asymmetric, complementary, permuted, random or unknown
     rate:float # share of wrong labels; nan if it cannot be told
     interval:tuple # that the rate is in, under the assumptions told in `evidence`
@@ -261,12 +272,14 @@ class Diagnosis:
     def to_json(self):
         "As it stands in `noise.json`"
         number = lambda x: None if np.isnan(x) else round(float(x), 5)
-        return dict(kind=self.kind, rate=number(self.rate), interval=[number(x) for x in self.interval], classes=self.vocab,
-                    matrix=np.round(self.matrix, 5).tolist(), pairs=[[t, g, number(s)] for t, g, s in self.pairs], evidence=self.evidence,
+        return dict(kind=self.kind, rate=number(self.rate), interval=[number(x) for x in self.interval],
+                    classes=self.vocab, matrix=np.round(self.matrix, 5).tolist(),
+                    pairs=[[t, g, number(s)] for t, g, s in self.pairs], evidence=self.evidence,
                     n=self.n, seconds=self.seconds)
 
     def __repr__(self):
-        rate = 'rate unknown' if np.isnan(self.rate) else f'{self.rate:.1%} of {self.n:,} labels wrong ({self.interval[0]:.1%} to {self.interval[1]:.1%})'
+        rate = ('rate unknown' if np.isnan(self.rate) else
+                f'{self.rate:.1%} of {self.n:,} labels wrong ({self.interval[0]:.1%} to {self.interval[1]:.1%})')
         return '\n'.join([f'{self.kind}: {rate}', *(f'- {e}' for e in self.evidence)])
 
     def plot(self, ax=None):
@@ -281,7 +294,7 @@ class Diagnosis:
         return ax
 
 def _evenly(p, given):
-    "The rate of evenly spread noise that would put as many labels as were seen among the half of the classes that the networks find least likely"
+    "Rate of evenly spread noise that puts as many labels as seen in the half of the classes least likely to networks"
     k = p.shape[1]
     rank = (p < p[np.arange(len(p)), given][:, None]).sum(1)
     return (rank < k//2).mean()*(k-1)/(k//2) if k > 2 else 0.
@@ -297,15 +310,21 @@ def _pairs(T, weights, vocab):
 def _trusted(preds, trusted):
     "(positions, true class indices) of the `trusted` images"
     if isinstance(trusted, pd.DataFrame):
-        if not {'path', 'label'} <= {*trusted.columns}: raise InputError(f'the trusted table needs the columns path and label, it has {", ".join(map(str, trusted.columns))}')
+        if not {'path', 'label'} <= {*trusted.columns}:
+            raise InputError('the trusted table needs the columns path and label, '
+                             f'it has {", ".join(map(str, trusted.columns))}')
         trusted = dict(zip(trusted['path'], trusted['label']))
     code, at = {c: i for i, c in enumerate(preds.vocab)}, {os.path.normpath(p): i for i, p in enumerate(preds.df.path)}
     for path, label in trusted.items():
-        if os.path.normpath(path) not in at: raise InputError(f'the trusted image {path} is not among those that were diagnosed')
-        if str(label) not in code: raise InputError(f'the trusted label {label!r} is no class here: {nearest(str(label), code)}')
+        if os.path.normpath(path) not in at:
+            raise InputError(f'the trusted image {path} is not among those that were diagnosed')
+        if str(label) not in code:
+            raise InputError(f'the trusted label {label!r} is no class here: {nearest(str(label), code)}')
     true = np.array([code[str(l)] for l in trusted.values()])
     n = np.bincount(true, minlength=len(code))
-    if n.min() < 5: raise InputError(f'{n.min()} trusted images of {preds.vocab[n.argmin()]!r}: at least 5 of each class are needed')
+    if n.min() < 5:
+        raise InputError(f'{n.min()} trusted images of {preds.vocab[n.argmin()]!r}: '
+                         'at least 5 of each class are needed')
     return np.array([at[os.path.normpath(p)] for p in trusted]), true
 
 @dataclass
@@ -326,10 +345,12 @@ def _read(p, given, first):
     k = p.shape[1]
     T, group, clear = _estimate(p, given, first)
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
-    top, middle = float((weights*(1 - T.diagonal())).sum()), _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6)
+    top, middle = (float((weights*(1 - T.diagonal())).sum()),
+                   _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6))
     mean = lambda which: float(other[which].mean()) if which.any() else top
     if top < .5: top = min(top, float(other.mean())) # more than among all images is luck
-    return _Reading(T, weights, top, mean(middle), float(other.mean()), _evenly(p[half], given[half]), _evenly(p[~half], given[~half]) if (~half).any() else 0.,
+    return _Reading(T, weights, top, mean(middle), float(other.mean()), _evenly(p[half], given[half]),
+                    _evenly(p[~half], given[~half]) if (~half).any() else 0.,
                     2*np.sqrt(max(top*(1 - top), 1e-4)/max(_share(len(p))*len(p), 1)), mean(~half) - mean(half))
 
 def _symmetric(r):
@@ -338,35 +359,40 @@ def _symmetric(r):
     return r.even > max(.6*r.top, .01) and flat
 
 def _asymmetric_rate(r):
-    "(rate, interval, sentence). Labels that are wrong on hard images look like mistakes of the network, so the rate is between that of clear images and all"
+    "(rate between clear images' and all's, interval, sentence): wrong labels of hard images look like network mistakes"
     by_image = r.middle > 1.2*r.top + .01
-    # How far towards all disagreement: fitted on simulated annotators of 9 to 40 % error and networks of 75 to 90 % accuracy, not on real ones
+    # How far towards all disagreement: fitted on simulated annotators of 9 to 40 % error and networks of 75 to 90 %
+    # accuracy, not on real ones
     rate = r.middle + min(1.3*r.middle, 1)*(r.every - r.middle) if by_image else r.top
     middle = rate if by_image else r.top + .2*(r.every - r.top)
     half = min(.05, max(r.every - r.top, r.se + .01))
-    said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, {r.every:.1%} of all): people mislabel hard images, and networks '
-            'mistake them. The rate is an estimate between the two; a clean set of hard images would look the same.') if by_image else ''
+    said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
+            f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is an estimate '
+            'between the two; a clean set of hard images would look the same.') if by_image else ''
     return rate, (middle - half, middle + half), said
 
-_names = 'Assumed: of the labels of each class more are right than name any single other class; exchanged names look the same.'
-_two = 'Assumed: fewer than half of the labels of each class are wrong. With two classes nothing in them could show the opposite; trusted images would.'
+_names = ('Assumed: of the labels of each class more are right than name any single other class; '
+          'exchanged names look the same.')
+_two = ('Assumed: fewer than half of the labels of each class are wrong. '
+        'With two classes nothing in them could show the opposite; trusted images would.')
 
 def diagnose(
     preds:Predictions, # out of fold, from `oof_preds`
-    trusted=None, # {path: true class} or a DataFrame (path, label), at least 5 of each class: names the groups where the labels cannot
+    trusted=None, # {path: true class} or DataFrame (path, label), at least 5 a class: names groups where labels cannot
 )->Diagnosis:
     "What kind of label noise, how much of it, on what evidence: from images and given labels alone"
     p, given, vocab, evidence = preds.probs.double().numpy(), preds.targs.numpy(), preds.vocab, []
     (n, k), often = p.shape, np.bincount(given, minlength=p.shape[1])/len(p)
     def verdict(kind, rate, interval, T, pairs=(), *said):
-        return Diagnosis(kind, float(rate), tuple(float(np.clip(x, 0, 1)) for x in interval), vocab, T, list(pairs), [*evidence, *filter(None, said)], n,
-                         getattr(preds, 'seconds', None))
+        return Diagnosis(kind, float(rate), tuple(float(np.clip(x, 0, 1)) for x in interval), vocab, T, list(pairs),
+                         [*evidence, *filter(None, said)], n, getattr(preds, 'seconds', None))
     signal = _signal(p, given)
     if signal < 4:
         chance = 1 - (often**2).sum()
         return verdict('random', chance, (chance - .05, chance + .05), np.tile(often, (k, 1)), (),
                        f'The networks tell the given labels no better than chance ({signal:.1f} standard deviations).',
-                       'Either the labels have nothing to do with the images, or these networks could not learn it: a larger one may.',
+                       'Either the labels have nothing to do with the images, or these networks could not learn it: '
+                       'a larger one may.',
                        'The rate is that of labels drawn at random, not a measurement.')
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations.')
     if trusted is not None: return _by_trust(p, given, vocab, _trusted(preds, trusted), verdict)
@@ -378,35 +404,44 @@ def diagnose(
     empty = r.weights*n < (5 if lowest else np.maximum(5, .1*often*n))
     rare = empty & (often < max(30/n, .002))
     if (empty & ~rare).any():
-        return verdict('unknown', np.nan, (0, 1), r.T, (), f'No group of images stands for {", ".join(vocab[t] for t in np.flatnonzero(empty & ~rare)[:5])}: '
-                       'more than half of that class may be called something else, or the networks cannot see it. Trusted images would tell.')
+        return verdict('unknown', np.nan, (0, 1), r.T, (), 'No group of images stands for '
+                       f'{", ".join(vocab[t] for t in np.flatnonzero(empty & ~rare)[:5])}: more than half of that '
+                       'class may be called something else, or the networks cannot see it. Trusted images would tell.')
     r.T[rare] = np.eye(k)[rare]
-    if rare.any(): evidence.append(f'Too few images to say anything: {", ".join(vocab[t] for t in np.flatnonzero(rare)[:5])}.')
+    if rare.any():
+        evidence.append(f'Too few images to say anything: {", ".join(vocab[t] for t in np.flatnonzero(rare)[:5])}.')
     return _lowest(r, verdict, k) if lowest else _highest(r, verdict, vocab)
 
 def _lowest(r, verdict, k):
     "The verdict where groups are named by the class of lowest probability"
     if r.top < 1 - .5/k:
-        return verdict('unknown', np.nan, (0, 1), r.T, (), 'Labels are told best by what an image is not, yet are not wrong often enough for complementary labels.')
+        return verdict('unknown', np.nan, (0, 1), r.T, (), 'Labels are told best by what an image is not, '
+                       'yet are not wrong often enough for complementary labels.')
     return verdict('complementary', r.top, (r.top - r.se - .005, r.top + r.se + .005), r.T, (),
-                   f'Images of the lowest probability for a class carry its name in {1 - r.top:.2%} of the clearest cases; chance would be {1/k:.1%}.',
+                   f'Images of the lowest probability for a class carry its name in {1 - r.top:.2%} of the clearest '
+                   f'cases; chance would be {1/k:.1%}.',
                    'Assumed: the class that a label nearly never names is the true one.')
 
 def _highest(r, verdict, vocab, assumed=_names):
     "The verdict where most labels of a group name it"
-    k, seen = len(vocab), f'Of the clearest images of each group {r.top:.1%} have another label, of all images {r.every:.1%}.'
-    far = '' if k == 2 else (f'Labels that name a class that their image looks least like are as frequent as under evenly spread noise of {r.even:.1%} '
-                             f'(clearer half of the images) and {r.even_rest:.1%} (the rest).')
+    k, seen = len(vocab), (f'Of the clearest images of each group {r.top:.1%} have another label, '
+                           f'of all images {r.every:.1%}.')
+    far = '' if k == 2 else ('Labels that name a class that their image looks least like are as frequent as under '
+                             f'evenly spread noise of {r.even:.1%} (clearer half of the images) and '
+                             f'{r.even_rest:.1%} (the rest).')
     if k == 2 and assumed == _names: assumed = _two
     if k > 2 and _symmetric(r):
         T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), r.se/2 + .01
-        return verdict('symmetric', r.even, (r.even - margin - min(.2*max(r.every - r.even, 0), .05), r.even + margin), T, (), far, seen, assumed)
+        return verdict('symmetric', r.even, (r.even - margin - min(.2*max(r.every - r.even, 0), .05), r.even + margin),
+                       T, (), far, seen, assumed)
     if r.top < .02:
         return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
                        'What the networks and the labels disagree on are hard images or single errors.', assumed)
     rate, interval, hard = _asymmetric_rate(r)
-    most = 'More labels are wrong than right: complementary labels that favour a few classes look alike; trusted images would tell.' if r.T.diagonal().mean() < .5 else ''
-    if k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .5*max(r.T[0, 1], r.T[1, 0]): return verdict('symmetric', rate, interval, r.T, (), seen, hard, assumed)
+    most = ('More labels are wrong than right: complementary labels that favour a few classes look alike; '
+            'trusted images would tell.') if r.T.diagonal().mean() < .5 else ''
+    if k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .5*max(r.T[0, 1], r.T[1, 0]):
+        return verdict('symmetric', rate, interval, r.T, (), seen, hard, assumed)
     return verdict('asymmetric', rate, interval, r.T, _pairs(r.T, r.weights, vocab), far, seen, hard, most, assumed)
 
 def _by_trust(p, given, vocab, trusted, verdict):
@@ -416,20 +451,26 @@ def _by_trust(p, given, vocab, trusted, verdict):
     group[at] = true
     r = _read(p, given, _groups(true_probs(p, _typical(p, group >= 0, group))))
     wrong = (given[at] != true).sum()
-    low, high = (float(x) for x in beta.ppf((.025, .975), (wrong, wrong + 1), (len(at) - wrong + 1, max(len(at) - wrong, 1e-9))))
-    said = f'{wrong} of the {len(at)} trusted images have a wrong label: between {max(low, 0) if wrong else 0:.1%} and {high:.1%} of all, were they a random sample.'
+    low, high = (float(x) for x in beta.ppf((.025, .975), (wrong, wrong + 1),
+                                            (len(at) - wrong + 1, max(len(at) - wrong, 1e-9))))
+    said = (f'{wrong} of the {len(at)} trusted images have a wrong label: between '
+            f'{max(low, 0) if wrong else 0:.1%} and {high:.1%} of all, were they a random sample.')
     leader = r.T.argmax(1)
     moved = np.flatnonzero((leader != np.arange(k)) & (r.weights > 0))
     if not len(moved): return _highest(r, verdict, vocab, said)
     interval = r.top - r.se - .01, r.top + r.se + .01
     most, own = r.T[moved, leader[moved]], r.T[moved, moved]
-    if k > 2 and r.T.diagonal().mean() < .5/k and np.median(most) < .5: return verdict('complementary', r.top, interval, r.T, (), said)
+    if k > 2 and r.T.diagonal().mean() < .5/k and np.median(most) < .5:
+        return verdict('complementary', r.top, interval, r.T, (), said)
     # A class that keeps more of its own labels than it loses to a third one was flipped, not renamed
     third = np.mean([np.delete(r.T[t], [t, leader[t]]).mean() for t in moved]) if k > 2 else 0.
     pairs = sorted(((vocab[t], vocab[leader[t]], float(r.T[t, leader[t]])) for t in moved), key=lambda o: -o[2])
-    if own.mean() < max(3*third, .05): return verdict('permuted', r.top, interval, r.T, pairs, said, f'{len(moved)} classes carry the names of others.')
+    if own.mean() < max(3*third, .05):
+        return verdict('permuted', r.top, interval, r.T, pairs, said,
+                       f'{len(moved)} classes carry the names of others.')
     even_handed = k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .2
-    return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said, f'{len(moved)} classes carry another name more often than their own.')
+    return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said,
+                   f'{len(moved)} classes carry another name more often than their own.')
 
 # %% ../nbs/07_noise.ipynb #e7be3772
 def label_issues(
@@ -446,9 +487,10 @@ def label_issues(
     best, names = post.argmax(1), np.array(preds.vocab, dtype=object)
     rest = post.copy()
     rest[i, given] = 0
-    verdict = np.where(best == given, 'keep', np.where(post[i, best] >= .9, 'relabel', 'look')) if known else 'cannot tell'
-    df = pd.DataFrame(dict(path=preds.df.path, given=names[given], suggested=names[best], p_given=post[i, given], p_suggested=post[i, best],
-                           score=rest.sum(1), verdict=verdict))
+    verdict = (np.where(best == given, 'keep', np.where(post[i, best] >= .9, 'relabel', 'look'))
+               if known else 'cannot tell')
+    df = pd.DataFrame(dict(path=preds.df.path, given=names[given], suggested=names[best],
+                           p_given=post[i, given], p_suggested=post[i, best], score=rest.sum(1), verdict=verdict))
     # Scores near 1 differ by less than a float shows: their odds do not
     odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
     return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
@@ -484,7 +526,7 @@ def contact_sheet(
 
 # %% ../nbs/07_noise.ipynb #d1e66814
 class _LabelLoss(nn.Module):
-    "What fastai asks of a loss for class indices: works under MixUp (`y_int`, `reduction`) and `get_preds` (`activation`, `decodes`)"
+    "What fastai asks of a loss for class indices: `y_int`, `reduction` (MixUp), `activation`, `decodes` (`get_preds`)"
     y_int = True # labels are class indices: MixUp mixes losses, not labels
     def __init__(self):
         super().__init__()
@@ -494,7 +536,7 @@ class _LabelLoss(nn.Module):
     def decodes(self, out): return out.argmax(-1)
 
 class ForwardLoss(_LabelLoss):
-    "Cross-entropy of the *given* label under `T`, P(given | true): Patrini et al. 2017, eq. 5. Without `T` plain cross-entropy"
+    "Cross-entropy of the *given* label under `T`, P(given | true): Patrini et al. 2017, eq. 5; plain without `T`"
     def __init__(self, T=None):
         super().__init__()
         self.T = None if T is None else torch.as_tensor(np.asarray(T), dtype=torch.float32)
@@ -506,7 +548,7 @@ class ForwardLoss(_LabelLoss):
             return self._reduce(F.nll_loss(logp, targ, reduction='none'))
 
 class GCELoss(_LabelLoss):
-    "Generalised cross-entropy (1 − p^q)/q, Zhang & Sabuncu 2018: between cross-entropy (q → 0) and mean absolute error (q = 1); needs no `T`"
+    "Generalised cross-entropy (1−p^q)/q, Zhang & Sabuncu 2018: from plain (q→0) to mean absolute error (q=1); no `T`"
     def __init__(self, q:float=.7):
         super().__init__()
         self.q = q

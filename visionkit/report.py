@@ -64,7 +64,8 @@ def misshapen(
                  worst=lambda w: all(isinstance(r, dict) for r in w),
                  confusion=lambda c: all(isinstance(r, list) and len(r) == len(c) and numbers(r) for r in c),
                  vocab=lambda v: len(v) == len(o.get('confusion') or v),
-                 seed_figure=lambda f: isinstance(f.get('log', []), list) and numbers([f.get('value'), *f.get('log', [])]))
+                 seed_figure=lambda f: isinstance(f.get('log', []), list)
+                                       and numbers([f.get('value'), *f.get('log', [])]))
     return bad + [k for k, ok in tests.items() if k not in bad and o.get(k) is not None and not ok(o[k])]
 
 # %% ../nbs/08_report.ipynb #8e7171ae
@@ -140,13 +141,14 @@ marks = (.95, .97, .98, .99)
 def convergence(
     history:pd.DataFrame, # of a `Run`
 ):
-    "How fast and how smoothly a run got there: epochs and seconds to each of `marks`, mean accuracy, sum of the loss's rises"
+    "How fast and smoothly a run got there: epochs and seconds to each of `marks`, mean accuracy, sum of loss rises"
     acc, loss, spent = history.accuracy.values, history.valid_loss.dropna().values, history.seconds.cumsum().values
     first = [int(np.argmax(acc >= m)) if (acc >= m).any() else None for m in marks]
     name = lambda what, m: f'{what}_to_{100*m:g}'
     return {**{name('epochs', m): math.nan if i is None else i+1 for m, i in zip(marks, first)},
             **{name('seconds', m): math.nan if i is None else spent[i] for m, i in zip(marks, first)},
-            'area': float(np.mean(acc)) if len(acc) else math.nan, 'rises': float(np.diff(loss).clip(min=0).sum()) if len(loss) else math.nan}
+            'area': float(np.mean(acc)) if len(acc) else math.nan,
+            'rises': float(np.diff(loss).clip(min=0).sum()) if len(loss) else math.nan}
 
 # %% ../nbs/08_report.ipynb #776888cd
 def hardware_line(
@@ -166,8 +168,9 @@ def compare(
         figure, last = _seed_accuracy(r), r.metric('accuracy_last')
         ours = r.metric(_like_for_like(r)[0])
         last_row = r.history.accuracy.iloc[-1] if len(r.history) else None
-        return dict(run=r.label, recipe=r.name, seed=r.seed, state=r.state, params=r.get('params'), epochs=len(r.history),
-                    accuracy=last_row if last is None else last, best=r.metric('accuracy_best'), seed_figure=figure,
+        return dict(run=r.label, recipe=r.name, seed=r.seed, state=r.state, params=r.get('params'),
+                    epochs=len(r.history), accuracy=last_row if last is None else last,
+                    best=r.metric('accuracy_best'), seed_figure=figure,
                     difference=None if ours is None or figure is None else ours - figure, loss=r.metric('loss_last'),
                     **convergence(r.history), seconds=_train_seconds(r), hardware=hardware_line(r.get('hardware')))
     return pd.DataFrame([row(r) for r in runs])
@@ -190,18 +193,20 @@ def _like_for_like(run):
 def _train_seconds(run): return (run.get('seconds') or {}).get('train', float(run.history.seconds.sum()))
 
 # %% ../nbs/08_report.ipynb #4071f7f2
-_better = dict(accuracy='higher', **{f'epochs_to_{100*m:g}': 'lower' for m in marks}, **{f'seconds_to_{100*m:g}': 'lower' for m in marks},
-               area='higher', rises='lower')
+_better = dict(accuracy='higher', **{f'epochs_to_{100*m:g}': 'lower' for m in marks},
+               **{f'seconds_to_{100*m:g}': 'lower' for m in marks}, area='higher', rises='lower')
 
 def compare_pairs(
     runs, # of `load_runs`: finished runs of two recipes
 ):
-    "One row a measure, over the seeds that both recipes have: mean, sd and number of each, the mean difference (second − first), its sd and p-value"
+    "A row a measure over seeds both recipes have: mean, sd, n of each, mean difference (second − first), its sd and p"
     from scipy.stats import ttest_rel
     table = compare([r for r in runs if r.finished])
     names = list(dict.fromkeys(table.recipe)) if len(table) else []
-    if len(names) != 2: raise InputError(f'pairs need finished runs of two recipes, these are of {len(names)} ({", ".join(names)})')
-    if table.duplicated(['recipe', 'seed']).any(): raise InputError('two of these runs have the same recipe and seed: give each once')
+    if len(names) != 2:
+        raise InputError(f'pairs need finished runs of two recipes, these are of {len(names)} ({", ".join(names)})')
+    if table.duplicated(['recipe', 'seed']).any():
+        raise InputError('two of these runs have the same recipe and seed: give each once')
     first, second = (table[table.recipe == n].set_index('seed')[list(_better)].astype(float) for n in names)
     def row(measure):
         both = pd.DataFrame({0: first[measure], 1: second[measure]}).loc[first.index.intersection(second.index)]
@@ -210,7 +215,8 @@ def compare_pairs(
         d = both[1] - both[0]
         p = float(ttest_rel(both[1], both[0]).pvalue) if len(d) > 1 and d.std() > 0 else math.nan
         stats = {f'{n}_{k}': getattr(both[i], k)() for i, n in enumerate(names) for k in ('mean', 'std')}
-        return dict(measure=measure, **stats, **reached, difference=d.mean(), difference_std=d.std(), p=p, n=len(d), pairs=pairs, better=_better[measure])
+        return dict(measure=measure, **stats, **reached, difference=d.mean(), difference_std=d.std(), p=p, n=len(d),
+                    pairs=pairs, better=_better[measure])
     return pd.DataFrame([row(m) for m in _better]).set_index('measure')
 
 # %% ../nbs/08_report.ipynb #964980e8
@@ -220,7 +226,9 @@ def conclude(
     "What `compare_pairs` shows, a line a measure, in plain words"
     first, second = [c.removesuffix('_mean') for c in pairs.columns if c.endswith('_mean')]
     def line(measure, r):
-        if r.n < r.pairs: return f'{measure}: reached by {r[f"{second}_n"]} of {r.pairs} runs of {second}, by {r[f"{first}_n"]} of {first}'
+        if r.n < r.pairs:
+            return (f'{measure}: reached by {r[f"{second}_n"]} of {r.pairs} runs of {second}, '
+                    f'by {r[f"{first}_n"]} of {first}')
         share = measure in ('accuracy', 'area')
         mean = lambda name: percent(r[f'{name}_mean']) if share else f'{r[f"{name}_mean"]:.3g}'
         difference = f'{_points(r.difference)} points' if share else f'{r.difference:+.3g}'
@@ -348,7 +356,8 @@ def _tiles(run):
         note = '; '.join(escape(str(seed[k])) for k in ('metric', 'source') if seed.get(k))
         tiles.append(('the seed’s figure', _num(seed.get('value'), '.4f') if figure is None else percent(figure), note))
     key, when = _like_for_like(run)
-    if None not in (run.metric(key), figure): tiles.append(('ours − the seed’s', _points(run.metric(key) - figure), f'points, {when}'))
+    if None not in (run.metric(key), figure):
+        tiles.append(('ours − the seed’s', _points(run.metric(key) - figure), f'points, {when}'))
     tile = '<div class=tile><span>{}</span><strong>{}</strong><small>{}</small></div>'
     return f'<div class=tiles>{"".join(tile.format(*t) for t in tiles)}</div>'
 
@@ -358,8 +367,9 @@ def _facts(run):
     dirty = ', with uncommitted changes' if run.get('dirty') else ''
     facts = {'recipe': run.name, 'recipe hash': run.get('recipe_hash'), 'seed': run.seed, 'fold': run.fold,
              'data': settings.get('source'), 'parameters': _num(run.get('params'), ','),
-             'starting weights': settings.get('init'), 'teacher': settings.get('teacher'), 'precision': run.get('precision'),
-             'epochs': f'{len(run.history)} of {run.epochs or "?"}', 'training': f'{_train_seconds(run):,.1f} s',
+             'starting weights': settings.get('init'), 'teacher': settings.get('teacher'),
+             'precision': run.get('precision'), 'epochs': f'{len(run.history)} of {run.epochs or "?"}',
+             'training': f'{_train_seconds(run):,.1f} s',
              'in all': f'{sec["total"]:,.1f} s' if 'total' in sec else None,
              'training of the starting weights': f'{sec["init"]:,.1f} s' if 'init' in sec else None,
              'training of the teacher': f'{sec["teacher"]:,.1f} s' if 'teacher' in sec else None, 'GPU': hw.get('gpu'),
@@ -404,7 +414,8 @@ def _worst(run):
     said = lambda what, name, p: f'<div><span>{what}</span> <b>{escape(str(name))}</b> <i>{percent(p, 1)}</i></div>'
     def card(w):
         name, pics = escape(str(w.get('path', w.get('index')))), [o.get(w.get('path')) for o in (thumbs, cams)]
-        imgs = [f'<img alt="{a}" src="data:image/png;base64,{o}">' for o, a in zip(pics, (name, 'its heat map')) if _is_png(o)]
+        imgs = [f'<img alt="{a}" src="data:image/png;base64,{o}">'
+                for o, a in zip(pics, (name, 'its heat map')) if _is_png(o)]
         img = f'<div class=pics>{"".join(imgs)}</div>' if imgs else ''
         text = said('true', w.get('true'), w.get('p_true')) + said('predicted', w.get('pred'), w.get('p_pred'))
         text += f'<small>{name}<br>loss {_num(w.get("loss"), ".2f")}</small>'
@@ -509,7 +520,8 @@ document.querySelectorAll('table.sort th').forEach((th, i) => th.addEventListene
 }));
 """
 _label_css = '''
-table.sort th { cursor:pointer } table.sort img, .sheet img { height:3.2rem; image-rendering:pixelated; vertical-align:middle; margin:1px }
+table.sort th { cursor:pointer } \
+table.sort img, .sheet img { height:3.2rem; image-rendering:pixelated; vertical-align:middle; margin:1px }
 .sheet th { text-align:left; padding-right:1rem; white-space:nowrap } ul { padding-left:1.2rem }
 '''
 
@@ -517,11 +529,15 @@ def _thumb(im): return f'<img alt="" loading=lazy src="data:image/png;base64,{th
 
 def _issue_rows(issues, image):
     def row(r):
-        cells = [f'<td>{_thumb(image[r.path])}', f'<td>{escape(r.path)}', *(f'<td>{escape(str(x))}' for x in (r.given, r.suggested)),
-                 *(f'<td class=num data-v={x:.6g}>{percent(x, 1)}' for x in (r.p_given, r.p_suggested, r.score)), f'<td>{escape(r.verdict)}']
+        cells = [f'<td>{_thumb(image[r.path])}', f'<td>{escape(r.path)}',
+                 *(f'<td>{escape(str(x))}' for x in (r.given, r.suggested)),
+                 *(f'<td class=num data-v={x:.6g}>{percent(x, 1)}' for x in (r.p_given, r.p_suggested, r.score)),
+                 f'<td>{escape(r.verdict)}']
         return f'<tr>{"</td>".join(cells)}</td></tr>'
-    head = ''.join(f'<th>{h}</th>' for h in ('image', 'path', 'given', 'suggested', 'p given', 'p suggested', 'p wrong', 'verdict'))
-    return f'<div class=wide><table class=sort><thead><tr>{head}</tr></thead><tbody>{"".join(map(row, issues.itertuples()))}</tbody></table></div>'
+    head = ''.join(f'<th>{h}</th>' for h in ('image', 'path', 'given', 'suggested', 'p given', 'p suggested',
+                                             'p wrong', 'verdict'))
+    return (f'<div class=wide><table class=sort><thead><tr>{head}</tr></thead>'
+            f'<tbody>{"".join(map(row, issues.itertuples()))}</tbody></table></div>')
 
 def _sheet(preds, per_class, most=20):
     "Some random images of each given label"
@@ -543,17 +559,23 @@ def label_report(
     rate = 'the rate cannot be told' if math.isnan(d.rate) else f'{percent(d.rate, 1)} of the labels are wrong'
     tiles = [('wrong', percent(d.rate, 1), f'{percent(d.interval[0], 1)} to {percent(d.interval[1], 1)}'),
              ('images', f'{d.n:,}', f'{len(d.vocab)} classes'), *((k, f'{v:,}', 'images') for k, v in verdicts.items())]
-    tiles = ''.join(f'<div class=tile><span>{a}</span><strong>{escape(str(b))}</strong><small>{escape(c)}</small></div>' for a, b, c in tiles)
-    pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs[:10]], (2,))
+    tiles = ''.join(f'<div class=tile><span>{a}</span><strong>{escape(str(b))}</strong><small>{escape(c)}</small></div>'
+                    for a, b, c in tiles)
+    pairs = '' if not d.pairs else '<h3>Pairs</h3>' + _table(
+        ['true', 'given', 'share'], [(escape(t), escape(g), percent(s, 1)) for t, g, s in d.pairs[:10]], (2,))
     matrix = _png(lambda fig: d.plot(fig.add_subplot()), (4.6, 4.6), 'matrix of P(given | true)', 'compressed')
     top, at = issues.head(n), dict(zip(preds.df.path, preds.df['index']))
     table = _issue_rows(top, {p: preds.image(at[p]) for p in top.path})
     evidence = ''.join(f'<li>{escape(e)}</li>' for e in d.evidence)
-    body = (f'<section><h2>{escape(d.kind)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair><div><h3>Evidence</h3><ul>{evidence}</ul>{pairs}</div>'
+    body = (f'<section><h2>{escape(d.kind)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair>'
+            f'<div><h3>Evidence</h3><ul>{evidence}</ul>{pairs}</div>'
             f'<div><h3>What true classes are called</h3>{matrix}</div></div></section>'
-            f'<section><h3>Ten random images of each label{" (the first 20)" if len(d.vocab) > 20 else ""}</h3>{_sheet(preds, 10)}</section>'
-            f'<section><h3>The {len(top)} labels most likely wrong</h3><p>All {len(issues):,} are in issues.csv. A click on a heading sorts.</p>{table}</section>')
-    page = _page.format(title='Labels', css=_css + _label_css, body=body, foot='Out of fold: each image is judged by networks that were not trained on it.')
+            f'<section><h3>Ten random images of each label{" (the first 20)" if len(d.vocab) > 20 else ""}</h3>'
+            f'{_sheet(preds, 10)}</section>'
+            f'<section><h3>The {len(top)} labels most likely wrong</h3><p>All {len(issues):,} are in issues.csv. '
+            f'A click on a heading sorts.</p>{table}</section>')
+    page = _page.format(title='Labels', css=_css + _label_css, body=body,
+                        foot='Out of fold: each image is judged by networks that were not trained on it.')
     return _write_page(out, page.replace('</body>', f'<script>{_sort}</script></body>'))
 
 # %% ../nbs/08_report.ipynb #2193ff47

@@ -34,11 +34,13 @@ def group_lrs(
     many = isinstance(lr, (slice, list, tuple))
     if n < 2 and (freeze or many):
         what = 'freeze=True' if freeze else f'lr={lr}'
-        raise InputError(f'{what} needs a learner with several parameter groups and this one has {n}: give it a `splitter`, or one number as lr')
+        raise InputError(f'{what} needs a learner with several parameter groups and this one has {n}: '
+                         'give it a `splitter`, or one number as lr')
     if isinstance(lr, slice):
         if lr.start: return [float(x) for x in even_mults(lr.start, lr.stop, n)]
         return [lr.stop/10]*(n-1) + [lr.stop]
-    if many and len(lr) != n: raise InputError(f'{len(lr)} learning rates for {n} parameter groups: give one a group, a slice or one number')
+    if many and len(lr) != n:
+        raise InputError(f'{len(lr)} learning rates for {n} parameter groups: give one a group, a slice or one number')
     return list(lr) if many else [lr]*n
 
 # %% ../nbs/05_train.ipynb #47372102
@@ -46,7 +48,7 @@ def lr_table(
     learn:Learner, # any learner
     stage:Stage, # the stage to explain
 ):
-    "What `stage` does to each parameter group: a DataFrame with its size, whether it trains, its first, highest and last learning rate"
+    "A DataFrame of what `stage` does to each parameter group: size, if trained, first, highest and last learning rate"
     groups = L(learn.splitter(learn.model))
     groups = [list(g) for g in groups] if isinstance(groups[0], (list, L)) else [list(groups)]
     n = stage.epochs * len(learn.dls.train)
@@ -63,7 +65,7 @@ def find_lr(self:Learner,
     end_lr:float=10., # last rate; the sweep ends sooner where the loss is four times its best
     num_it:int=100, # batches
 ):
-    "The sweep of `lr_find` as a DataFrame (lr, loss) with the readings `steep` and `valley` in its `attrs`; the learner is left as it was"
+    "`lr_find`'s sweep as a DataFrame (lr, loss), `steep` and `valley` in its `attrs`; the learner is left as it was"
     rng, own = get_rng_state(), [dl.rng.getstate() for dl in self.dls.loaders]
     try: found = self.lr_find(start_lr, end_lr, num_it, suggest_funcs=(steep, valley), show_plot=False)
     finally:
@@ -103,13 +105,17 @@ class PlateauSchedule(LRSchedule):
     def before_fit(self):
         opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.)
         s = self.sched
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(opt, factor=s.factor, patience=s.patience, threshold=s.threshold)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(opt, factor=s.factor, patience=s.patience,
+                                                                  threshold=s.threshold)
     def after_epoch(self):
         names, values = self.recorder.metric_names[1:], self.recorder.log[1:]
-        if self.sched.monitor not in names: raise InputError(f'Plateau watches {self.sched.monitor!r}, which is not recorded: {names}')
+        if self.sched.monitor not in names:
+            raise InputError(f'Plateau watches {self.sched.monitor!r}, which is not recorded: {names}')
         if len(values) < 2 or self.recorder.cancel_train: return
         value = values[names.index(self.sched.monitor)]
-        if value is None: raise InputError(f'Plateau watches {self.sched.monitor!r}, and there are no held-out images to compute it on')
+        if value is None:
+            raise InputError(f'Plateau watches {self.sched.monitor!r}, '
+                             'and there are no held-out images to compute it on')
         self.plateau.step(value)
         self.factor = self.plateau.optimizer.param_groups[0]['lr']
     def state_dict(self): return dict(factor=self.factor, plateau=self.plateau.state_dict())
@@ -122,18 +128,20 @@ def fast_dtype(
     device=None, # defaults to fastai's default device
 ):
     "bfloat16 where `device` computes it in hardware, else float16 on a GPU and float32 on a CPU"
-    if (device or default_device()).type == 'cuda': return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if (device or default_device()).type == 'cuda':
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     caps = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
     return torch.bfloat16 if caps.get('avx512_bf16') or caps.get('amx_bf16') else torch.float32
 
 def _dtype(dtype):
     "The torch dtype that a name such as 'bfloat16' stands for"
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if found not in (torch.float32, torch.bfloat16, torch.float16): raise InputError(f"there is no precision {dtype!r}: auto, float32, bfloat16 or float16")
+    if found not in (torch.float32, torch.bfloat16, torch.float16):
+        raise InputError(f"there is no precision {dtype!r}: auto, float32, bfloat16 or float16")
     return found
 
 class Precision(MixedPrecision):
-    "Train under autocast to `dtype` ('auto': `fast_dtype`; or a name such as 'float32'), in `fast_layout` or the layout asked for; validation stays float32"
+    "Train by autocast to `dtype` ('auto': `fast_dtype`; 'float32' …) in `fast_layout` or as asked; validate in float32"
     run_valid = False
     def __init__(self, dtype='auto', channels_last:bool|None=None):
         self.dtype, self.channels_last, self.inside = dtype if dtype == 'auto' else _dtype(dtype), channels_last, False
@@ -144,11 +152,13 @@ class Precision(MixedPrecision):
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
         auto = self.channels_last is None
-        self.layout = fast_layout(self.model) if auto else torch.channels_last if self.channels_last else torch.contiguous_format
+        self.layout = (fast_layout(self.model) if auto else torch.channels_last if self.channels_last
+                       else torch.contiguous_format)
         self.model.to(memory_format=self.layout)
     def before_batch(self):
         # A convolution takes the layout of its input where that is channels-last
-        self.learn.xb = tuple(x.contiguous(memory_format=self.layout) if getattr(x, 'ndim', 0) == 4 else x for x in self.xb)
+        self.learn.xb = tuple(x.contiguous(memory_format=self.layout) if getattr(x, 'ndim', 0) == 4 else x
+                              for x in self.xb)
         self.autocast.__enter__()
         self.inside = True
     def after_loss(self):
@@ -191,11 +201,12 @@ class L1(Callback):
 
 # %% ../nbs/05_train.ipynb #29c1d741
 class Distil(Callback):
-    "Train on (1−`share`)·loss + `share`·`temp`²·KL(teacher ‖ learner), both softened by `temp`; what is recorded stays the loss alone"
+    "Train on (1−`share`)·loss + `share`·`temp`²·KL(teacher ‖ learner), both softened by `temp`; only loss is recorded"
     run_valid = False
     def __init__(self, share:float=.9, temp:float=2.): self.share, self.temp = share, temp
     def before_fit(self):
-        if not isinstance(getattr(self.learn, 'teacher', None), nn.Module): raise InputError('Distil needs a trained network in `learn.teacher`')
+        if not isinstance(getattr(self.learn, 'teacher', None), nn.Module):
+            raise InputError('Distil needs a trained network in `learn.teacher`')
         self.learn.teacher.eval().to(next(self.model.parameters()).device)
     def after_loss(self):
         with torch.no_grad(): told = self.learn.teacher(*self.xb)
@@ -215,7 +226,7 @@ class BatchFocalLoss(nn.Module):
 
 # %% ../nbs/05_train.ipynb #429ddb2c
 class History(Callback):
-    "Append one row an epoch to `rows`: stage, epoch (both from 1), losses, accuracies, lr of each group, momentum, seconds"
+    "Append a row an epoch to `rows`: stage and epoch (from 1), losses, accuracies, lr of each group, momentum, seconds"
     order, run_valid = Recorder.order + 5, False
     def __init__(self, rows:list, stage:int): self.rows, self.stage = rows, stage
     def before_epoch(self): self.started, self.n, self.loss_sum, self.right, self.first = time.time(), 0, 0., 0, None
@@ -224,7 +235,8 @@ class History(Callback):
         n = len(self.yb[0])
         self.n, self.loss_sum = self.n + n, self.loss_sum + self.loss.detach()*n
         classes = self.pred.ndim == 2 and self.yb[0].ndim == 1 and not self.yb[0].is_floating_point()
-        self.right = self.right + (self.pred.argmax(1) == self.yb[0]).sum() if classes and self.right is not None else None
+        self.right = (self.right + (self.pred.argmax(1) == self.yb[0]).sum()
+                      if classes and self.right is not None else None)
     def after_epoch(self):
         if not self.n or self.recorder.cancel_train or self.recorder.cancel_valid: return
         loss, right = float(self.loss_sum)/self.n, None if self.right is None else float(self.right)/self.n
@@ -233,8 +245,10 @@ class History(Callback):
         # fastai averages batches in float32; the accuracy is a count, so get it back exactly
         if valid.get('accuracy') is not None: valid['accuracy'] = round(valid['accuracy']*n)/n
         self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=loss, train_accuracy=right,
-                              **{k: v for k, v in valid.items() if k != 'time'}, lr=[float(h['lr']) for h in self.first],
-                              mom=float(self.first[-1]['mom']) if 'mom' in self.first[-1] else None, seconds=time.time()-self.started))
+                              **{k: v for k, v in valid.items() if k != 'time'},
+                              lr=[float(h['lr']) for h in self.first],
+                              mom=float(self.first[-1]['mom']) if 'mom' in self.first[-1] else None,
+                              seconds=time.time()-self.started))
 
 # %% ../nbs/05_train.ipynb #3e32fe97
 def plain(o):
@@ -271,13 +285,15 @@ class Checkpoint:
         "Write the state of `learn` and the `position` (plain values), atomically"
         smooth = learn.recorder.smooth_loss
         state = dict(position, model=learn.model.state_dict(), opt=plain(learn.opt.state_dict()), rng=get_rng_state(),
-                     loaders=[dl.rng.getstate() for dl in learn.dls.loaders], stats=[(t.mean, t.std) for t in _normalizers(learn.dls)],
-                     smooth=(smooth.count, smooth.val), scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else {},
+                     loaders=[dl.rng.getstate() for dl in learn.dls.loaders],
+                     stats=[(t.mean, t.std) for t in _normalizers(learn.dls)], smooth=(smooth.count, smooth.val),
+                     scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else {},
                      cbs={cb.name: s for cb in learn.cbs if (s := _cb_state(cb)) is not None})
         try:
             with atomic_write(self.path) as f: torch.save(plain(state), f)
         except OSError as e:
-            raise InputError(f'cannot write {self.path} ({e.strerror}): the last good checkpoint is kept; make room and run the same line again') from e
+            raise InputError(f'cannot write {self.path} ({e.strerror}): the last good checkpoint is kept; '
+                             'make room and run the same line again') from e
 
     def load(self):
         "The saved state, or None if there is no file yet"
@@ -286,7 +302,8 @@ class Checkpoint:
             state = torch.load(self.path, map_location='cpu', weights_only=True)
             if 'rng' not in state or 'model' not in state: raise ValueError('not a checkpoint')
         except Exception as e:
-            raise InputError(f'{self.path} is no readable checkpoint (truncated, or made by something else): move it away or choose another folder') from e
+            raise InputError(f'{self.path} is no readable checkpoint (truncated, or made by something else): '
+                             'move it away or choose another folder') from e
         return state
 
     def restore(self, learn, state):
@@ -298,8 +315,10 @@ class Checkpoint:
             learn.model.load_state_dict(state['model'])
             learn.opt.load_state_dict(opt)
         except (RuntimeError, KeyError, ValueError, AssertionError) as e:
-            raise InputError(f'{self.path} was made with another network or optimiser: move it away or choose another folder') from e
-        for t, (mean, std) in zip(_normalizers(learn.dls), state['stats']): t.mean, t.std = mean.to(device), std.to(device)
+            raise InputError(f'{self.path} was made with another network or optimiser: '
+                             'move it away or choose another folder') from e
+        for t, (mean, std) in zip(_normalizers(learn.dls), state['stats']):
+            t.mean, t.std = mean.to(device), std.to(device)
         if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
         for cb in learn.cbs:
             if cb.name in state['cbs']: _set_cb_state(cb, state['cbs'][cb.name])
@@ -320,7 +339,7 @@ def _enter_stage(self:Learner, stage, dls_at, loss, opt):
     lrs = group_lrs(stage.lr, len(self.opt.param_lists), stage.freeze)
     if stage.freeze: self.freeze()
     elif self.opt.frozen_idx > 0: self.unfreeze()
-    # fastai zeroes gradients and steps every parameter that has one: weight decay would go on shrinking the frozen layers
+    # fastai zeroes gradients and steps every parameter that has one: weight decay would keep shrinking frozen layers
     for p in self.model.parameters(): p.grad = None
     wd = next((w for w in (stage.wd, self.wd, getattr(self, 'own_wd', None)) if w is not None), None)
     if wd is not None: self.opt.set_hypers(wd=wd)
@@ -351,7 +370,7 @@ def write_history(
     path, # a CSV file
     rows:list, # as `History` makes them
 ):
-    "All rows so far as a CSV file, one line an epoch, lr as JSON; written anew and atomically, so that a resumed run leaves no line twice"
+    "All rows so far as CSV, a line an epoch, lr as JSON; written anew, atomically: a resumed run leaves no line twice"
     if not rows: return
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
@@ -366,10 +385,11 @@ def fit_stages(self:Learner,
     out=None, # folder for `checkpoint` and `history.csv`; call again with the same one to go on after an interruption
     precision=True, # True: a `Precision()`; False: plain float32; or a `Precision` of your own
 ):
-    "Train through `stages` and return the joined history as a DataFrame, also kept as `learn.history`; `learn.resumed` counts the epochs found done"
+    "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
     # A callback object changes while it works, so only its class counts
-    marks = [fingerprint(dataclasses.replace(s, cbs=tuple(c if isinstance(c, Spec) else type(c) for c in s.cbs))) for s in stages]
+    marks = [fingerprint(dataclasses.replace(s, cbs=tuple(c if isinstance(c, Spec) else type(c) for c in s.cbs)))
+             for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None
     if state and state['marks'][:state['stage']+1] != marks[:state['stage']+1]:
@@ -394,8 +414,8 @@ def fit_stages(self:Learner,
                 elif k == 0: save(0, 0)
             with self.added_cbs([*stage_cbs(stage, lrs), History(rows, k+1), *([precision] if precision else [])]):
                 self.n_epoch = stage.epochs
-                self._with_events(partial(self._run_epochs, resumed['epoch'] if resumed else 0, partial(save, k), restore),
-                                  'fit', CancelFitException, self._end_cleanup)
+                self._with_events(partial(self._run_epochs, resumed['epoch'] if resumed else 0, partial(save, k),
+                                          restore), 'fit', CancelFitException, self._end_cleanup)
                 # A callback may have ended the stage early: it is over all the same
                 if not resumed or resumed['epoch'] < stage.epochs: save(k, stage.epochs)
     finally:
@@ -419,7 +439,8 @@ def read_weights(
 )->dict: # name → tensor
     "The weights at `path`"
     try: return st.load_file(path)
-    except (SafetensorError, OSError) as e: raise InputError(f'{path} holds no readable weights: {str(e).splitlines()[0]}') from e
+    except (SafetensorError, OSError) as e:
+        raise InputError(f'{path} holds no readable weights: {str(e).splitlines()[0]}') from e
 
 def load_weights(
     model:nn.Module, # a network of the same shape
@@ -429,4 +450,5 @@ def load_weights(
     try:
         model.load_state_dict(read_weights(path))
         with safe_open(path, 'pt') as f: return json.loads((f.metadata() or {}).get('visionkit', '{}'))
-    except RuntimeError as e: raise InputError(f'{path} does not hold the weights of this network: {str(e).splitlines()[0]}') from e
+    except RuntimeError as e:
+        raise InputError(f'{path} does not hold the weights of this network: {str(e).splitlines()[0]}') from e
