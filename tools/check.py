@@ -44,6 +44,11 @@ def check_skips():
         key = f'{nb.relative_to(ROOT/"nbs").as_posix()}: {first}'
         if key not in ALLOWED_SKIPS: yield f'a skipped cell is not on the list in tools/check.py: {key}'
 
+def check_lines():
+    for nb, source in cells('code'):
+        for l in source.splitlines():
+            if len(l) > 120: yield f'{nb.name} has a line of {len(l)} characters, more than 120: {l.strip()[:60]} …'
+
 def check_sizes():
     for nb in (ROOT/'nbs').rglob('*.ipynb'):
         if nb.stat().st_size > MAX_KB*1024: yield f'{nb.name} has {nb.stat().st_size//1024} kB, more than {MAX_KB}'
@@ -66,8 +71,9 @@ def check_paths():
         if found: yield f'{nb.name} holds the path {found[0]}'
 
 if __name__ == '__main__':
-    problems = [p for check in (check_imports, check_skips, check_sizes, check_colab, check_paths) for p in check()]
+    checks = check_imports, check_skips, check_lines, check_sizes, check_colab, check_paths
+    problems = [p for check in checks for p in check()]
     for p in problems: print(p, file=sys.stderr)
     print(f'{len(problems)} problems' if problems
-          else 'import order, skipped cells, sizes, Colab pages and paths are fine')
+          else 'import order, skipped cells, lines, sizes, Colab pages and paths are fine')
     sys.exit(bool(problems))
