@@ -103,14 +103,15 @@ def plot_ladder(
         # A small shift keeps steps of equally many parameters apart
         x = step.params*1.04**sum(s.params == step.params for s in steps[:i])
         ax.scatter(x, figure, color='tab:gray', zorder=2)
-        ax.annotate(rung(step), (x, figure), xytext=(-10, -3), textcoords='offset points', fontsize=9)
+        ax.annotate(rung(step), (x, figure), xytext=(-6, -3), textcoords='offset points', fontsize=9,
+                    ha='right')
         runs = [100*r['metrics']['accuracy_last'] for r in stored_runs(step)]
         ax.scatter([x]*len(runs), runs, color='tab:blue', marker='D', s=18, zorder=3)
     ax.axhline(99.4, ls=':', color='tab:green', lw=1)
     ax.annotate('target 99.4', (.6, 99.4), xycoords=('axes fraction', 'data'), color='tab:green', fontsize=8,
                 va='bottom')
     ax.set(xscale='log', xlabel='parameters', ylabel='test accuracy, %', title='The ladder, step by step')
-    ax.legend(fontsize=8, loc='lower right')
+    ax.legend(fontsize=8)
     return ax
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #901bf786
@@ -118,8 +119,9 @@ def plot_epochs(
     steps=ladder, # recipes
     low:float=96.5, # where the axis of accuracy begins, in %
 ):
-    "Training and test accuracy over the epochs, one line a recipe (its first stored run); returns the figure"
+    "Training and test accuracy, a line a recipe (its first stored run); returns the figure, None if nothing is stored"
     import matplotlib.pyplot as plt
+    if not any(map(stored_runs, steps)): return None
     fig, axs = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
     for step in steps:
         for run in stored_runs(step)[:1]:
