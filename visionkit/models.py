@@ -48,9 +48,9 @@ def conv(
 def fast_layout(
     model:nn.Module, # any network
 )->torch.memory_format:
-    "Channels last where a convolution of `model` has 64 channels or more, else contiguous"
+    "Channels last where a convolution of `model` has 64 channels or more, or one thread does the work; else contiguous"
     widest = max((l.out_channels for l in model.modules() if isinstance(l, nn.Conv2d)), default=0)
-    return torch.channels_last if widest >= 64 else torch.contiguous_format
+    return torch.channels_last if widest >= 64 or torch.get_num_threads() == 1 else torch.contiguous_format
 
 # %% ../nbs/04_models.ipynb #21720af4
 def n_params(
