@@ -148,11 +148,13 @@ def recipe_model(
     recipe:Recipe, # whose network
 ):
     "The network of `recipe`, checked to have the parameters that it states"
-    from visionkit.models import fast_layout, n_params
+    import torch
+    from visionkit.models import n_params
     model = recipe.model.build()
     if recipe.params not in (None, n_params(model)):
         raise InputError(f'{recipe.name} states {recipe.params:,} parameters; its network has {n_params(model):,}')
-    return model.to(memory_format=fast_layout(model))
+    # One layout for all figures, whatever the training chose: another rounds otherwise
+    return model.to(memory_format=torch.channels_last)
 
 def recipe_learner(
     recipe:Recipe, # what to train
