@@ -35,8 +35,8 @@ def measure(name, kind, T, n, out):
     from cleanlab.rank import get_label_quality_scores
     from sklearn.metrics import average_precision_score
     from visionkit.all import (corrupt, diagnose, get_source, image_items, label_issues, label_learner, oof_preds,
-                               quiet, run_info, sources)
-    files = [o for o in image_items(get_source(name)/sources[name].train)]
+                               run_info, sources)
+    files = image_items(get_source(name)/sources[name].train)
     if n: files = [files[i] for i in sorted(np.random.default_rng(0).permutation(len(files))[:n])]
     classes = sorted({f.parent.name for f in files})
     true = np.array([classes.index(f.parent.name) for f in files])

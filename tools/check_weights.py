@@ -1,6 +1,5 @@
 "Evaluate every network kept under results/ on its recipe's held-out images: accuracy must be exactly the stored one."
 import json, sys
-from fastai.vision.all import Normalize, tensor
 from visionkit.all import *
 from visionkit.recipes.core import *
 
@@ -11,9 +10,7 @@ def check(weights):
     if recipe.recipe_hash != result['recipe_hash']: return print(f'{weights.relative_to(results_dir())}: stale') is None
     learn = recipe_learner(recipe)
     # Statistics that were measured on a batch are those of the run, not measured anew
-    stats = load_weights(learn.model, weights)['stats']
-    normalizers = [t for t in learn.dls.valid.after_batch.fs if isinstance(t, Normalize)]
-    for t, (mean, std) in zip(normalizers, stats): t.mean, t.std = tensor(mean), tensor(std)
+    set_loader_stats(learn.dls, load_weights(learn.model, weights)['stats'])
     accuracy, stored = Predictions.from_learner(learn).accuracy, result['metrics']['accuracy_last']
     print(f"{weights.relative_to(results_dir())}: {accuracy:.4f}, stored {stored:.4f}")
     return accuracy == stored

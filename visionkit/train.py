@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'Precision', 'EMA',
-           'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats', 'Checkpoint', 'stage_cbs',
-           'write_history', 'save_weights', 'read_weights', 'load_weights']
+           'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats', 'set_loader_stats', 'Checkpoint',
+           'stage_cbs', 'write_history', 'save_weights', 'read_weights', 'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, io, json, time
@@ -277,6 +277,14 @@ def loader_stats(
     "[[mean, std]] of each `Normalize` in `dls`, as lists shaped to broadcast over a batch"
     return [[t.mean.tolist(), t.std.tolist()] for t in _normalizers(dls)]
 
+def set_loader_stats(
+    dls:DataLoaders, # loaders whose batches are normalised
+    stats, # of `loader_stats`
+):
+    "Let `dls` normalise by `stats`, where they had measured a batch of their own"
+    for t, (mean, std) in zip(_normalizers(dls), stats):
+        t.mean, t.std = (torch.as_tensor(s).to(t.mean.device) for s in (mean, std))
+
 class Checkpoint:
     "The whole state of a training at the end of an epoch, in the file `path`"
     def __init__(self, path): self.path = Path(path)
@@ -317,8 +325,7 @@ class Checkpoint:
         except (RuntimeError, KeyError, ValueError, AssertionError) as e:
             raise InputError(f'{self.path} was made with another network or optimiser: '
                              'move it away or choose another folder') from e
-        for t, (mean, std) in zip(_normalizers(learn.dls), state['stats']):
-            t.mean, t.std = mean.to(device), std.to(device)
+        set_loader_stats(learn.dls, state['stats'])
         if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
         for cb in learn.cbs:
             if cb.name in state['cbs']: _set_cb_state(cb, state['cbs'][cb.name])

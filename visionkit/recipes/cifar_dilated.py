@@ -8,7 +8,7 @@ __all__ = ['s7', 'small', 'augmented_accuracy']
 # %% ../../nbs/recipes/cifar_dilated.ipynb #3391e7e3
 from ..core import *
 from .core import *
-from .cifar_resnet import best_stage, grey_crops, half_stats, low_sgd, on_cifar, ours, test_images
+from .cifar_resnet import as_seed, best_stage, grey_crops, half_stats, low_sgd, ours, test_images
 from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #e04c6ea3
@@ -24,11 +24,10 @@ def augmented_accuracy(
     with dls.valid_ds.set_split_idx(0), learn.no_bar(): preds = learn.get_preds(dl=dls.valid)   # 0: as in training
     return dict(accuracy_augmented=float(accuracy(*preds)))
 
-s7 = register(Recipe(
-    'cifar-s7', 'CIFAR-10: dilated and grouped convolutions', 'cifar_dilated', model=Spec('dilated_net'),
-    params=854_862, stats=half_stats, stages=(low_sgd,), augment=grey_crops, seed=1,
-    seed_figure=published(.8374, 'seed 002, S7, stored log'), **on_cifar,
-    score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'), notes=test_images))
+s7 = as_seed('s7', 'dilated and grouped convolutions', 'cifar_dilated', low_sgd, model=Spec('dilated_net'),
+             params=854_862, stats=half_stats, augment=grey_crops, notes=test_images,
+             seed_figure=published(.8374, 'seed 002, S7, stored log'),
+             score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'))
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #d8dfec39
 small = ours('small', 'separable and dilated residual layers', 'cifar_dilated', best_stage(34),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_cifar', 'low_sgd', 'half_stats', 'cutout_stats', 'grey_crops', 'test_images', 'era', 'tsai', 's11', 'as_run',
-           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'best_stage', 'ours']
+           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'as_seed', 'best_stage', 'ours']
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #abe09af4
 from ..core import *
@@ -20,18 +20,26 @@ half_stats, cutout_stats = ((.5,)*3, (.5,)*3), ((.4914, .4822, .4465), (.2023, .
 grey_crops = Spec('BatchCrop', 4, fill=.5), Spec('BatchFlip')
 test_images = "The seed's test images were cropped and mirrored at random, ours are not."
 
-def _recipe(name, title, figure, source, stage, log=None, **kwargs):
-    return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', 'cifar_resnet', stages=(stage,), seed=1,
-                           seed_figure=published(figure, source, log), **on_cifar, **kwargs))
+def as_seed(
+    name,
+    title,
+    story, # the notebook that tells it
+    stage,
+    **kwargs # further fields of the recipe
+):
+    "A seed's recipe for CIFAR-10 as it ran, `cifar-{name}`, from its own random seed"
+    return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', story, stages=(stage,), seed=1,
+                           **on_cifar, **kwargs))
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #951b94ed
 _mean, _std = (.491, .482, .447), (.247, .244, .262)
 _log = (50.96, 61.34, 66.83, 70.24, 70.09, 65.29, 66.85, 73.13, 74.00, 73.27, 75.18, 76.43,
         76.81, 79.38, 80.71, 75.50, 78.13, 82.59, 83.59, 83.01, 84.37, 86.40, 89.33, 90.31)
-era = _recipe(
-    'era', 'nine residual layers, a high rate', .9031, 'seed 001, stored log',
+era = as_seed(
+    'era', 'nine residual layers, a high rate', 'cifar_resnet',
+    seed_figure=published(.9031, 'seed 001, stored log', _log),
     model=Spec('custom_resnet', drop=.02, branch_drop=.05, padding_mode='reflect', linear=True),
-    params=6_573_120, stats=(_mean, _std), log=_log,
+    params=6_573_120, stats=(_mean, _std),
     augment=(Spec('BatchResizedCrop', p=.2), Spec('BatchFlip', .2), Spec('Cutout', 8)),
     stage=Stage(bs=512, epochs=24, lr=.0465, sched=OneCycle(5/24, 2000, 100, anneal='linear', torch=True),
                 opt=Spec('torch.optim.Adam', weight_decay=1e-4)))
@@ -40,17 +48,19 @@ era = _recipe(
 _mean, _std = (.4914, .4822, .4465), (.247, .243, .262)
 _log = (58.66, 71.61, 74.20, 78.49, 80.65, 84.04, 86.54, 84.90, 87.00, 87.95, 88.23, 88.92,
         89.91, 90.27, 90.04, 90.90, 91.40, 91.34, 91.66, 92.01, 92.46, 92.49, 92.61, 93.05)
-tsai = _recipe(
-    'tsai', 'nine residual layers, a low rate', .9305, 'seed 004, stored log', model=Spec('custom_resnet'),
-    params=6_573_120, stats=(_mean, _std), log=_log,
+tsai = as_seed(
+    'tsai', 'nine residual layers, a low rate', 'cifar_resnet',
+    seed_figure=published(.9305, 'seed 004, stored log', _log),
+    model=Spec('custom_resnet'), params=6_573_120, stats=(_mean, _std),
     augment=(Spec('BatchCrop', 4, mode='reflect', p=.5), Spec('BatchFlip'),
              Spec('Cutout', 8, fill=tuple(round(m + m*s, 4) for m, s in zip(_mean, _std)), beyond=8)),
     stage=Stage(bs=512, epochs=24, lr=2.54e-3, sched=OneCycle(.21, 10, 1, anneal='linear', torch=True),
                 opt=Spec('torch.optim.Adam')))
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #571c14b1
-s11 = _recipe(
-    's11', 'shared residual layers', .8807, 'seed 002, S11, stored log', model=Spec('eva_s11'), params=4_082_058,
+s11 = as_seed(
+    's11', 'shared residual layers', 'cifar_resnet', seed_figure=published(.8807, 'seed 002, S11, stored log'),
+    model=Spec('eva_s11'), params=4_082_058,
     stats=cutout_stats, augment=(Spec('BatchFlip'), Spec('Cutout', 8, fill=cutout_stats[0], beyond=4)),
     stage=Stage(bs=512, epochs=25, lr=.01, sched=OneCycle(.22, 25, 1e4, torch=True),
                 opt=Spec('torch.optim.SGD', momentum=.9)))
@@ -64,13 +74,10 @@ cifar_views = (Spec('BatchCrop', 4, mode='reflect'), Spec('BatchFlip'),
 
 def best_stage(
     epochs:int,
-    lr:float=.4, # highest rate, for batches of 512
-    bs:int=512, # batch size
-    decay:float=.99, # of the average of the weights, at each step
 ):
     "Training of our own CIFAR-10 recipes: Nesterov's momentum, decay 5e-4, one cycle with its peak after a fifth"
-    return Stage(bs=bs, epochs=epochs, lr=lr, sched=OneCycle(.2, 25, 1e3, moms=None, anneal='linear'),
-                 opt=Spec('torch.optim.SGD', momentum=.9, nesterov=True, weight_decay=5e-4), cbs=(Spec('EMA', decay),))
+    return Stage(bs=512, epochs=epochs, lr=.4, sched=OneCycle(.2, 25, 1e3, moms=None, anneal='linear'),
+                 opt=Spec('torch.optim.SGD', momentum=.9, nesterov=True, weight_decay=5e-4), cbs=(Spec('EMA', .99),))
 
 def ours(
     name,

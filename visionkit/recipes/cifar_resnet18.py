@@ -9,22 +9,21 @@ __all__ = ['cutout_26', 's8', 's9', 's10', 'as_run', 'best18']
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .cifar_resnet import (best_stage, cutout_stats, grey_crops, half_stats, low_sgd, on_cifar, ours,
-                                            test_images)
+from .cifar_resnet import as_seed, best_stage, ours
+from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_images
 from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
-def _recipe(name, title, figure, log_says, stage, **kwargs):
-    return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', 'cifar_resnet18', model=Spec('resnet18_cifar'),
-                           params=11_173_962, stages=(stage,), seed=1,
-                           seed_figure=published(figure, f'seed 002, {log_says}, stored log'), **on_cifar, **kwargs))
+def _recipe(name, title, figure, stage, **kwargs):
+    return as_seed(name, f'ResNet18, {title}', 'cifar_resnet18', stage, model=Spec('resnet18_cifar'), params=11_173_962,
+                   seed_figure=published(figure, f'seed 002, {name.upper()}, stored log'), **kwargs)
 
 cutout_26 = (Spec('BatchFlip'), Spec('Cutout', 16, beyond=8), Spec('BatchCrop', 0, size=26))
-s8 = _recipe('s8', 'ResNet18, crop and flip', .8622, 'S8', low_sgd, stats=half_stats, augment=grey_crops,
+s8 = _recipe('s8', 'crop and flip', .8622, low_sgd, stats=half_stats, augment=grey_crops,
              notes=test_images)
-s9 = _recipe('s9', 'ResNet18, cutout on 26 pixels', .8914, 'S9', replace(low_sgd, epochs=69), stats=cutout_stats,
+s9 = _recipe('s9', 'cutout on 26 pixels', .8914, replace(low_sgd, epochs=69), stats=cutout_stats,
              augment=cutout_26)
-s10 = _recipe('s10', 'ResNet18, a rate from the finder and a plateau', .8987, 'S10',
+s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
               replace(low_sgd, epochs=49, lr=.00431, sched=Plateau(.1, 10)), stats=cutout_stats, augment=cutout_26,
               notes="The schedule watches the test loss, as the seed had it. The seed's training went on from its "
                     "finder's weights, ours starts anew.")

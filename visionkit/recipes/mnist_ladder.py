@@ -61,8 +61,6 @@ step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, _log, 
 ladder = [step0, step1, step2, step3, step4, step5, step6]
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #4da8b350
-def _mean(values): return sum(values)/len(values)
-
 def rung(
     step, # a recipe
 ):
@@ -74,17 +72,18 @@ def ladder_table(
 ):
     "The steps of a ladder as a DataFrame: parameters, the seed's and our accuracies in %, seconds of training"
     import pandas as pd
+    from statistics import fmean
     rows = []
     for step in steps:
         row, runs, log = (dict(step=rung(step), new=step.title.split(': ')[1], params=step.params),
                           stored_runs(step), step.seed_figure.get('log'))
         row['seed_test'] = 100*step.seed_figure['value']
-        if log: row['seed_last_five'] = 100*_mean(log[-5:])
+        if log: row['seed_last_five'] = 100*fmean(log[-5:])
         if runs:
-            row.update(test=100*_mean([r['metrics']['accuracy_last'] for r in runs]),
-                       last_five=100*_mean([_mean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
-                       train=100*_mean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
-                       seconds=_mean([r['seconds']['train'] for r in runs]))
+            row.update(test=100*fmean([r['metrics']['accuracy_last'] for r in runs]),
+                       last_five=100*fmean([fmean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
+                       train=100*fmean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
+                       seconds=fmean([r['seconds']['train'] for r in runs]))
         rows.append(row)
     return pd.DataFrame(rows).set_index('step')
 
