@@ -127,11 +127,12 @@ class PlateauSchedule(LRSchedule):
 def fast_dtype(
     device=None, # defaults to fastai's default device
 ):
-    "bfloat16 where `device` is fastest in it (on a CPU: AMX), else float16 on a GPU and float32 on a CPU"
+    "bfloat16 where `device` is fastest in it, else float16 on a GPU and float32 on a CPU"
     if (device or default_device()).type == 'cuda':
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     caps = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
-    return torch.bfloat16 if caps.get('amx_bf16') else torch.float32
+    fast = caps.get('amx_bf16') or caps.get('avx512_bf16') and 'Intel' not in caps.get('cpu_name', '')
+    return torch.bfloat16 if fast else torch.float32
 
 def _dtype(dtype):
     "The torch dtype that a name such as 'bfloat16' stands for"
