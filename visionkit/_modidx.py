@@ -390,6 +390,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core.Recipe.smoke': ( 'recipes/core.html#recipe.smoke',
                                                                                  'visionkit/recipes/core.py'),
+                                        'visionkit.recipes.core._add_tta': ('recipes/core.html#_add_tta', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._as_run': ('recipes/core.html#_as_run', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._candidate': ('recipes/core.html#_candidate', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._diagnosis': ('recipes/core.html#_diagnosis', 'visionkit/recipes/core.py'),

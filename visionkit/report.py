@@ -352,6 +352,8 @@ def _tiles(run):
     elif h.accuracy.notna().any():
         tiles.append((f'accuracy after epoch {len(h)}', percent(float(h.accuracy.iloc[-1])), 'not final'))
     if best is not None: tiles.append(('best epoch', percent(best), 'chosen on the held-out images'))
+    if run.metric('accuracy_tta') is not None:
+        tiles.append(('by augmented looks', percent(run.metric('accuracy_tta')), 'mean of several looks at each image'))
     if seed and not run.smoke:
         note = '; '.join(escape(str(seed[k])) for k in ('metric', 'source') if seed.get(k))
         tiles.append(('the seed’s figure', _num(seed.get('value'), '.4f') if figure is None else percent(figure), note))

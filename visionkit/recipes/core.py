@@ -40,6 +40,7 @@ class Recipe:
     teacher:str=None # the recipe of the network that `Distil` asks: same images, always seed 0; made first if absent
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
+    tta:int=None # judge the held-out images once more by so many augmented looks each, as `Learner.tta` does
     seed_figure:dict=None # published figure: {value (fraction), metric, source, log (test accuracy by epoch, if any)}
     seed:int=0 # of every generator, unless another is asked for; where the published run set one, that
     notes:str='' # what a reader must know about the comparison
@@ -52,7 +53,7 @@ class Recipe:
     @property
     def recipe_hash(self):
         "Fingerprint of everything that decides how it trains"
-        told = 'name title story seed_figure seed notes tune score'.split()
+        told = 'name title story seed_figure seed notes tune tta score'.split()
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
         for k in ('init', 'teacher'): # other starting weights or another teacher, another run
             if values[k]: values[k] = get_recipe(values[k]).recipe_hash
@@ -308,6 +309,13 @@ def _teacher(recipe, folder, bars):
     load_weights(model := recipe_model(teacher), run.path/'model.safetensors')
     return model, run.result['seconds']['train']
 
+def _add_tta(result, learn, n):
+    "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
+    began = time.time()
+    probs, targs = learn.tta(n=n)
+    result['metrics']['accuracy_tta'] = float((probs.argmax(1) == targs).double().mean())
+    result['seconds']['tta'] = round(time.time() - began, 1)
+
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed, torch
@@ -346,6 +354,7 @@ def _train(recipe, about, folder, split, bars):
             label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(
                 f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
+    if preds and recipe.tta: _add_tta(result, learn, recipe.tta)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
     _write_json(folder/'result.json', result)
