@@ -142,19 +142,16 @@ def _dtype(dtype):
     return found
 
 class Precision(MixedPrecision):
-    "Train by autocast to `dtype` ('auto': `fast_dtype`; 'float32' …) in `fast_layout` or as asked; validate in float32"
+    "Train by autocast to `dtype` ('auto': `fast_dtype`; 'float32' …) in `fast_layout`; validate in float32"
     run_valid = False
-    def __init__(self, dtype='auto', channels_last:bool|None=None):
-        self.dtype, self.channels_last, self.inside = dtype if dtype == 'auto' else _dtype(dtype), channels_last, False
+    def __init__(self, dtype='auto'): self.dtype, self.inside = dtype if dtype == 'auto' else _dtype(dtype), False
     def before_fit(self):
         device = next(self.model.parameters()).device
         dtype = fast_dtype(device) if self.dtype == 'auto' else self.dtype
         self.used = str(dtype).removeprefix('torch.')
         self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
-        auto = self.channels_last is None
-        self.layout = (fast_layout(self.model) if auto else torch.channels_last if self.channels_last
-                       else torch.contiguous_format)
+        self.layout = fast_layout(self.model)
         self.model.to(memory_format=self.layout)
     def before_batch(self):
         # A convolution takes the layout of its input where that is channels-last
