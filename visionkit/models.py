@@ -6,7 +6,7 @@
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
            'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'separable',
-           'small_resnet', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
+           'small_resnet', 'slim_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
            'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
@@ -269,12 +269,13 @@ def eva_s11(
 
 # %% ../nbs/04_models.ipynb #6207d356
 def separable(
-    n:int, # channels in and out
+    ni:int, # channels in
+    nf:int=None, # channels out; None: as many
     dilation:int=1, # distance of the pixels that the kernel looks at
 )->nn.Sequential:
     "A depthwise 3×3 and a 1×1 convolution, batch norm and ReLU"
-    return nn.Sequential(nn.Conv2d(n, n, 3, padding=dilation, dilation=dilation, groups=n, bias=False),
-                         conv(n, n, 1, then='BR'))
+    return nn.Sequential(nn.Conv2d(ni, ni, 3, padding=dilation, dilation=dilation, groups=ni, bias=False),
+                         conv(ni, nf or ni, 1, then='BR'))
 
 def small_resnet(
     widths:tuple=(40, 80, 160, 216), # channels of the stem and of the three stages
@@ -286,9 +287,23 @@ def small_resnet(
     wide = partial(conv, padding=1)
     return nn.Sequential(
         wide(3, a, then='BR'), wide(a, b, then='MBR'), Residual(separable(b), separable(b)),
-        wide(b, c, then='MBR'), Residual(separable(c, 2), separable(c, 2)),
+        wide(b, c, then='MBR'), Residual(separable(c, dilation=2), separable(c, dilation=2)),
         wide(c, d, then='MBR'), Residual(wide(d, d//2, then='BR'), wide(d//2, d, then='BR')),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(drop), nn.Linear(d, n_out))
+
+# %% ../nbs/04_models.ipynb #8a72a681
+def slim_net(
+    a:int=16, # channels of the stem
+    b:int=32, # channels at half the image's size
+    c:int=38, # channels at a quarter
+    n_out:int=10, # classes
+)->nn.Sequential:
+    "A plain convolution and five separable ones for grey images of 28 pixels, 7,966 parameters"
+    return nn.Sequential(
+        conv(1, a, padding=1, then='BR'), separable(a, b), nn.MaxPool2d(2),
+        Residual(separable(b)), separable(b, c), nn.MaxPool2d(2),
+        Residual(separable(c)), Residual(separable(c)),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, n_out))
 
 # %% ../nbs/04_models.ipynb #63cf5258
 class ConcatPool(nn.Module):
