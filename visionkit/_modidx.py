@@ -373,6 +373,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                               'visionkit.recipes.characters.fold_table': ( 'recipes/characters.html#fold_table',
                                                                                            'visionkit/recipes/characters.py'),
                                               'visionkit.recipes.characters.stage_table': ( 'recipes/characters.html#stage_table',
+                                                                                            'visionkit/recipes/characters.py'),
+                                              'visionkit.recipes.characters.votes_table': ( 'recipes/characters.html#votes_table',
                                                                                             'visionkit/recipes/characters.py')},
             'visionkit.recipes.cifar_dilated': { 'visionkit.recipes.cifar_dilated.augmented_accuracy': ( 'recipes/cifar_dilated.html#augmented_accuracy',
                                                                                                          'visionkit/recipes/cifar_dilated.py')},

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['adam_v1', 'cycle_v1', 'augment_v1', 'focal', 'characters', 'characters_224', 'seed_stages', 'turn', 'hand',
-           'characters_fast', 'look_alikes', 'stage_table', 'fold_table', 'fold_confusion']
+           'characters_fast', 'look_alikes', 'stage_table', 'fold_table', 'votes_table', 'fold_confusion']
 
 # %% ../../nbs/recipes/characters.ipynb #f743ceb8
 from dataclasses import replace
@@ -83,6 +83,17 @@ def fold_table():
     import pandas as pd
     return pd.DataFrame([dict(fold=r['fold'], accuracy=100*r['metrics']['accuracy_last'],
                               loss=r['metrics']['loss_last'], seconds=r['seconds']['train']) for r in _folds()])
+
+# %% ../../nbs/recipes/characters.ipynb #9db2c5a3
+def votes_table():
+    "Mean and sd over the stored folds in %, by number of networks and of looks, with seconds of training and of judging"
+    import pandas as pd
+    path = results_dir()/'characters-fast'/'votes.csv'
+    if not path.exists(): return pd.DataFrame()
+    votes = pd.read_csv(path).assign(accuracy=lambda d: 100*d.accuracy)
+    by = ['networks', 'looks']
+    folds = votes.groupby([*by, 'fold'])[['accuracy', 'train', 'judging']].mean().groupby(by)
+    return folds.mean().assign(sd=folds.accuracy.std(), folds=folds.size())
 
 # %% ../../nbs/recipes/characters.ipynb #22164cf6
 look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopqrstuvwxyz'], '0, O or o': ['0Oo'],
