@@ -86,7 +86,7 @@ def fold_table():
 
 # %% ../../nbs/recipes/characters.ipynb #9db2c5a3
 def votes_table():
-    "Mean and sd over the stored folds in %, by number of networks and of looks, with seconds of training and of judging"
+    "Mean and sd over the stored folds in %, by number of networks and of looks; seconds of training and of judging"
     import pandas as pd
     path = results_dir()/'characters-fast'/'votes.csv'
     if not path.exists(): return pd.DataFrame()

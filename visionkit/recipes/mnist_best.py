@@ -72,7 +72,8 @@ def plot_frontier(
     import matplotlib.pyplot as plt
     from matplotlib.ticker import ScalarFormatter
     ax, points = ax or plt.subplots(figsize=(7.5, 4.2), layout='constrained')[1], frontier()
-    ax.scatter(points.params, points.seed, s=36, facecolors='none', edgecolors='tab:gray', label='published by the seeds')
+    ax.scatter(points.params, points.seed, s=36, facecolors='none', edgecolors='tab:gray',
+               label='published by the seeds')
     for story, own in points[points.n > 0].groupby('story', sort=False):
         ax.plot(own.params, own.ours, 'o-' if story == 'mnist_best' else 'o', ms=4, lw=1,
                 label=story.replace('_', ' '), zorder=3 if story == 'mnist_best' else 2)
