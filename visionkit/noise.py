@@ -338,6 +338,7 @@ class _Reading:
     even:float # rate of evenly spread noise, from the clearer half
     even_rest:float # the same from the other half
     se:float # two standard errors of `top`
+    even_se:float # two of `even`
     growth:float # how much more is wrong in the less clear half
 
 def _read(p, given, first):
@@ -349,9 +350,11 @@ def _read(p, given, first):
                    _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6))
     mean = lambda which: float(other[which].mean()) if which.any() else top
     if top < .5: top = min(top, float(other.mean())) # more than among all images is luck
-    return _Reading(T, weights, top, mean(middle), float(other.mean()), _evenly(p[half], given[half]),
+    two_se = lambda q, n: 2*np.sqrt(max(q*(1 - q), 1e-4)/max(n, 1))
+    even, part = _evenly(p[half], given[half]), (k//2)/(k-1)
+    return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
                     _evenly(p[~half], given[~half]) if (~half).any() else 0.,
-                    2*np.sqrt(max(top*(1 - top), 1e-4)/max(_share(len(p))*len(p), 1)), mean(~half) - mean(half))
+                    two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half))
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
@@ -431,9 +434,9 @@ def _highest(r, verdict, vocab, assumed=_names):
                              f'{r.even_rest:.1%} (the rest).')
     if k == 2 and assumed == _names: assumed = _two
     if k > 2 and _symmetric(r):
-        T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), r.se/2 + .01
-        return verdict('symmetric', r.even, (r.even - margin - min(.2*max(r.every - r.even, 0), .05), r.even + margin),
-                       T, (), far, seen, assumed)
+        T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), min(r.even_se + .01, .05)
+        low = r.even - margin - min(.2*max(r.every - r.even, 0), .05)
+        return verdict('symmetric', r.even, (max(low, r.even + margin - .1), r.even + margin), T, (), far, seen, assumed)
     if r.top < .02:
         return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
                        'What the networks and the labels disagree on are hard images or single errors.', assumed)
