@@ -327,6 +327,8 @@ def _train(recipe, about, folder, split, bars):
     # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to;
     # threads take this over from the first one
     torch.set_flush_denormal(True)
+    # float32 is to mean float32 on a GPU, too, or a network judged elsewhere would differ by an image
+    torch.backends.cudnn.allow_tf32 = False
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     taught = _teacher(recipe, folder, bars) if recipe.teacher else None
