@@ -162,13 +162,14 @@ def _plain(dl, **kwargs):
             stack.enter_context(dl.dataset.set_split_idx(1))
         yield dl.new(shuffle=False, drop_last=False, **kwargs) if dl.shuffle or dl.drop_last or kwargs else dl
 
-def _get_preds(learn, dl):
-    "Raw outputs and targets of `dl` as `_plain` has it, in float32"
+def _get_preds(learn, dl, looks):
+    "Raw outputs (after `looks`, probabilities) and targets of `dl` as `_plain` has it, in float32"
     raw = lambda x: x
     half = [cb for cb in learn.cbs if cb.run_valid and 'MixedPrecision' in {c.__name__ for c in type(cb).mro()}]
     with ExitStack() as stack:
         for cm in (learn.removed_cbs(half), learn.no_bar(), learn.no_logging()): stack.enter_context(cm)
-        return learn.get_preds(dl=stack.enter_context(_plain(dl)), act=raw)
+        dl = stack.enter_context(_plain(dl))
+        return learn.tta(dl=dl, n=looks) if looks else learn.get_preds(dl=dl, act=raw)
 
 # %% ../nbs/06_interpret.ipynb #fd9ec176
 def _file(item):
@@ -202,19 +203,22 @@ def from_learner(
     learn, # a trained fastai `Learner`
     dl=None, # labelled loader; None: the validation set
     root=None, # folder that paths are shown relative to; None: found out
+    looks:int=None, # count in the mean answer to so many augmented versions of each image, as `Learner.tta` does
 ):
-    "Run `learn` over `dl` once and keep what it said"
+    "Run `learn` over `dl` and keep what it said"
     dls = learn.dls
     dl = dls.valid if dl is None else dl
     if not len(dl.dataset): raise InputError('there are no images to predict: the data set is empty')
     vocab = getattr(dls, 'vocab', None)
     if vocab is None or len(vocab) and not isinstance(vocab[0], (str, int, np.integer)):
         raise InputError('Predictions needs one class an image; this learner has no single list of classes')
-    out, targs = _get_preds(learn, dl)
+    out, targs = _get_preds(learn, dl, looks)
     if targs is None or targs.ndim != 1:
         raise InputError('the loader has no labels: make it with learn.dls.test_dl(files, with_labels=True)')
-    probs, logp = _probs(out, learn.loss_func)
-    losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()
+    if looks: probs, losses = out, None
+    else:
+        probs, logp = _probs(out, learn.loss_func)
+        losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()
     res = cls(probs, targs, vocab, _relative(dl, dls, root), lambda i: dl.dataset[i][0], losses)
     res.learn, res.dl = learn, dl
     return res

@@ -88,7 +88,9 @@ def label_learner(
     tfms = aug_transforms(do_flip=False, max_rotate=8., max_zoom=1.1, max_lighting=.1, max_warp=.1)
     dls = image_block(size, n_in, splitter=splitter, batch_tfms=[*tfms, Normalize()]).dataloaders(
         source, bs=bs, dl_type=CachedDL)
-    learn = Learner(dls, trunk_net(n_in, len(dls.vocab), drop=0.), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
+    # Without colour 16 channels see as much as 24, in 60 % of the time
+    net = trunk_net(n_in, len(dls.vocab), width=16 if n_in == 1 else 24, drop=0.)
+    learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
     return learn if bars else quiet(learn)
 
 class _NoValidation(Callback):
@@ -436,7 +438,8 @@ def _highest(r, verdict, vocab, assumed=_names):
     if k > 2 and _symmetric(r):
         T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), min(r.even_se + .01, .05)
         low = r.even - margin - min(.2*max(r.every - r.even, 0), .05)
-        return verdict('symmetric', r.even, (max(low, r.even + margin - .1), r.even + margin), T, (), far, seen, assumed)
+        interval = max(low, r.even + margin - .1), r.even + margin
+        return verdict('symmetric', r.even, interval, T, (), far, seen, assumed)
     if r.top < .02:
         return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
                        'What the networks and the labels disagree on are hard images or single errors.', assumed)

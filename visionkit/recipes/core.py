@@ -40,7 +40,7 @@ class Recipe:
     teacher:str=None # the recipe of the network that `Distil` asks: same images, always seed 0; made first if absent
     precision:str=None # None: float32, as the seeds ran; 'auto': the fastest that the hardware has
     tune:Spec=None # the split to choose settings on, see `tune`
-    tta:int=None # judge the held-out images once more by so many augmented looks each, as `Learner.tta` does
+    tta:int=None # judge held-out images once more (and relabel) by so many augmented looks each, as `Learner.tta`
     seed_figure:dict=None # published figure: {value (fraction), metric, source, log (test accuracy by epoch, if any)}
     seed:int=0 # of every generator, unless another is asked for; where the published run set one, that
     notes:str='' # what a reader must know about the comparison
@@ -311,9 +311,9 @@ def _teacher(recipe, folder, bars):
 
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
+    from visionkit.interpret import Predictions
     began = time.time()
-    probs, targs = learn.tta(n=n)
-    result['metrics']['accuracy_tta'] = float((probs.argmax(1) == targs).double().mean())
+    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
 def _train(recipe, about, folder, split, bars):
@@ -353,8 +353,8 @@ def _train(recipe, about, folder, split, bars):
                         + seconds.get('diagnosis', 0))
     if found:
         with atomic_write(folder/'relabelled.csv', 'w') as f:
-            label_issues(Predictions.from_learner(learn, learn.dls.train), found, forward=True).to_csv(
-                f, index=False, lineterminator='\n')
+            seen = Predictions.from_learner(learn, learn.dls.train, looks=recipe.tta)
+            label_issues(seen, found, forward=True).to_csv(f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
     if preds and recipe.tta: _add_tta(result, learn, recipe.tta)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))

@@ -51,7 +51,7 @@ noisy_digits = register(Recipe(
     'noisy-digits', 'the truth from wrong labels: diagnosis, then forward correction', 'noisy_digits',
     source='noisy_digits', test='mnist', n_in=1, model=Spec('trunk_net', n_out=10, width=16, drop=.1), params=318_514,
     augment=_hand, stats=((.1307,), (.3081,)), drop_last=True, precision='auto',
-    noise=(Stage(28, 512, 5, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .98),)),), loss=Spec('ForwardLoss'),
+    noise=(Stage(28, 512, 5, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .98),)),), loss=Spec('ForwardLoss'), tta=4,
     stages=(Stage(28, 128, 24, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .998),)),),
     score=Spec('visionkit.recipes.noisy_digits.recovered'),
     seed_figure=dict(value=.0099, metric='test accuracy, last epoch, best of five',
