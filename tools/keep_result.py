@@ -1,4 +1,5 @@
-"Copy finished full runs' results to results/, with weights of networks under 20,000 parameters: keep_result.py RUN..."
+"""Copy finished full runs' results to results/, with weights of networks under 20,000 parameters: keep_result.py RUN...
+With --cams also the heat maps of the images of highest loss: keep_result.py --cams RUN..."""
 import json, sys
 from pathlib import Path
 from visionkit.core import atomic_write
@@ -6,7 +7,7 @@ from visionkit.recipes.core import get_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 
-def keep(run):
+def keep(run, cams):
     run = Path(run)
     result = json.loads((run/'result.json').read_text(encoding='utf-8'))
     if result['smoke'] or result['fold'] == 'all':
@@ -20,9 +21,12 @@ def keep(run):
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
     if result['params'] < 20_000:
         with atomic_write(target.with_suffix('.safetensors')) as f: f.write((run/'model.safetensors').read_bytes())
+    if cams:
+        with atomic_write(target.with_suffix('.cams'), 'w') as f: f.write((run/'cams.json').read_text(encoding='utf-8'))
     print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}"
           + (', from uncommitted code' if result['dirty'] else ''))
 
 if __name__ == '__main__':
-    if not sys.argv[1:]: sys.exit(__doc__)
-    for run in sys.argv[1:]: keep(run)
+    cams, runs = '--cams' in sys.argv, [a for a in sys.argv[1:] if a != '--cams']
+    if not runs: sys.exit(__doc__)
+    for run in runs: keep(run, cams)

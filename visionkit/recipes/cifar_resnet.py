@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_cifar', 'low_sgd', 'half_stats', 'cutout_stats', 'grey_crops', 'test_images', 'era', 'tsai', 's11', 'as_run',
-           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'as_seed', 'best_stage', 'ours']
+           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'as_seed', 'best_stage', 'ours', 'plot_cams']
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #abe09af4
 from ..core import *
@@ -97,3 +97,24 @@ def ours(
 best = ours('best', 'nine residual layers, our training', 'cifar_resnet', best_stage(24, 256, .3, .995),
             model=Spec('custom_resnet', drop=0.), params=6_573_120,
             seed_figure=published(.9305, 'seed 004, stored log'))
+
+# %% ../../nbs/recipes/cifar_resnet.ipynb #9a594ea7
+def plot_cams(
+    steps, # recipes
+    n:int=9, # images of each
+):
+    "Figure of the `n` worst test images of each first stored run under their heat maps, true → predicted class"
+    import base64, io, json
+    import matplotlib.pyplot as plt
+    from PIL import Image
+    shown = [(s, r, f) for s in steps for r in stored_runs(s)[:1]
+             if (f := results_dir()/s.name/f"{r['seed']}.cams").exists()]
+    fig, axs = plt.subplots(len(shown), n, figsize=(n, 1.3*len(shown)), layout='constrained', squeeze=False)
+    for (step, run, file), row in zip(shown, axs):
+        cams = json.loads(file.read_text(encoding='utf-8'))
+        for ax, w in zip(row, run['worst']):
+            ax.imshow(Image.open(io.BytesIO(base64.b64decode(cams[w['path']]))))
+            ax.set_title(f"{w['true']} →\n{w['pred']}", fontsize=7)
+            ax.set(xticks=[], yticks=[], frame_on=False)
+        row[0].set_ylabel(step.name, fontsize=8)
+    return fig

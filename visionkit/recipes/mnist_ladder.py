@@ -118,17 +118,19 @@ def plot_epochs(
     steps=ladder, # recipes
     low:float=96.5, # where the axis of accuracy begins, in %
 ):
-    "Training and test accuracy, a line a recipe (its first stored run); returns the figure, None if nothing is stored"
+    "Training and test accuracy, a line a recipe (its first stored run), dotted the seed's log; None if nothing is stored"
     import matplotlib.pyplot as plt
     if not any(map(stored_runs, steps)): return None
     fig, axs = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
     for step in steps:
         for run in stored_runs(step)[:1]:
             for ax, y in zip(axs, ('train_accuracy', 'accuracy')):
-                ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
+                line, = ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
+            log = step.seed_figure.get('log', ())   # of test accuracies
+            axs[1].plot(range(1, len(log)+1), [100*a for a in log], ':', color=line.get_color(), lw=1)
     for ax, title in zip(axs, ('training accuracy, %', 'test accuracy, %')):
         ax.set(ylim=(low, 100), xlabel='epoch', title=title)
-    axs[1].legend(fontsize=7)
+    axs[1].legend(fontsize=7, loc='lower right')
     return fig
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #8712abaf
@@ -166,6 +168,7 @@ def plot_worst(
     for (step, run), part in zip(shown, axs.reshape(len(shown), -1)):
         for ax, w in zip(part, run['worst'][:n]):
             ax.imshow(Image.open(get_source(step.source)/w['path']), cmap='gray_r')
-            ax.set_title(f"{w['true']}→{w['pred']} {w['p_pred']:.2f}", fontsize=8)
+            to = '→' if len(w['true'] + w['pred']) < 10 else ' →\n'
+            ax.set_title(f"{w['true']}{to}{w['pred']} {w['p_pred']:.2f}", fontsize=8)
         part[0].set_ylabel(rung(step))
     return fig
