@@ -118,7 +118,7 @@ def plot_epochs(
     steps=ladder, # recipes
     low:float=96.5, # where the axis of accuracy begins, in %
 ):
-    "Training and test accuracy, a line a recipe (its first stored run), dotted the seed's log; None if nothing is stored"
+    "Training and test accuracy, a line a recipe (first stored run), dotted the seed's log; None if nothing is stored"
     import matplotlib.pyplot as plt
     if not any(map(stored_runs, steps)): return None
     fig, axs = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
