@@ -11,23 +11,26 @@ def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='of the networks (default: 0 1)')
     p.add_argument('--folds', type=int, nargs='+', default=range(5), help='some of the folds (default: all five)')
-    p.add_argument('--looks', type=int, default=8, help='augmented looks at each image (default 8)')
+    p.add_argument('--looks', type=int, default=8, help='augmented looks at each image, 2 or more (default 8)')
     p.add_argument('--out', default='runs', help='folder of the runs (default runs)')
     return p.parse_args()
 
 def judge(run, looks):
     "((probabilities, seconds) at one look, the same by augmented looks, true classes)"
-    from visionkit.all import kfolds, load_weights, quiet
+    from fastai.vision.all import set_seed
+    from visionkit.all import Predictions, kfolds, load_weights, quiet
     from visionkit.recipes.characters import characters_fast
     from visionkit.recipes.core import recipe_learner
-    learn = quiet(recipe_learner(characters_fast, kfolds(5, seed=2)[run.fold]))
+    folds = kfolds(5, seed=characters_fast.split.kwargs['seed'])
+    learn = quiet(recipe_learner(characters_fast, folds[run.fold]))
     load_weights(learn.model, run.path/'model.safetensors')
-    began = time.time()
-    with learn.no_bar():
-        plain, y = learn.get_preds()
-        once = time.time() - began
-        more = learn.tta(n=looks)[0]
-    return (plain, once), (more, time.time() - began - once), y
+    set_seed(run.seed) # of the looks
+    seen = []
+    for n in (0, looks):
+        began = time.time()
+        preds = Predictions.from_learner(learn, looks=n)
+        seen.append((preds.probs, time.time() - began))
+    return *seen, preds.targs
 
 def rows_of(fold, seeds, looks, out):
     "The table's lines for one fold"

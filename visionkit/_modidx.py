@@ -401,6 +401,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'visionkit.recipes.core._diagnosis': ('recipes/core.html#_diagnosis', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._fold_splitter': ( 'recipes/core.html#_fold_splitter',
                                                                                    'visionkit/recipes/core.py'),
+                                        'visionkit.recipes.core._full_float32': ( 'recipes/core.html#_full_float32',
+                                                                                  'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._read_json': ('recipes/core.html#_read_json', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._start': ('recipes/core.html#_start', 'visionkit/recipes/core.py'),
                                         'visionkit.recipes.core._teacher': ('recipes/core.html#_teacher', 'visionkit/recipes/core.py'),

@@ -294,8 +294,8 @@ def small_resnet(
 # %% ../nbs/04_models.ipynb #8a72a681
 def slim_net(
     a:int=16, # channels of the stem
-    b:int=32, # channels at half the image's size
-    c:int=38, # channels at a quarter
+    b:int=32, # channels after the first separable layer, at half the image's size from there on
+    c:int=38, # channels of the last three layers, at a quarter
     n_out:int=10, # classes
 )->nn.Sequential:
     "A plain convolution and five separable ones for grey images of 28 pixels, 7,966 parameters"

@@ -103,12 +103,13 @@ def plot_cams(
     steps, # recipes
     n:int=9, # images of each
 ):
-    "Figure of the `n` worst test images of each first stored run under their heat maps, true → predicted class"
+    "The `n` worst test images of each recipe's first stored run with heat maps, true → predicted; None if there is none"
     import base64, io, json
     import matplotlib.pyplot as plt
     from PIL import Image
-    shown = [(s, r, f) for s in steps for r in stored_runs(s)[:1]
-             if (f := results_dir()/s.name/f"{r['seed']}.cams").exists()]
+    maps = lambda s, r: results_dir()/s.name/f"{r['seed']}.cams"
+    shown = [(s, r, maps(s, r)) for s in steps for r in [r for r in stored_runs(s) if maps(s, r).exists()][:1]]
+    if not shown: return None
     fig, axs = plt.subplots(len(shown), n, figsize=(n, 1.3*len(shown)), layout='constrained', squeeze=False)
     for (step, run, file), row in zip(shown, axs):
         cams = json.loads(file.read_text(encoding='utf-8'))

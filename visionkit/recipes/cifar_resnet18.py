@@ -9,7 +9,7 @@ __all__ = ['cutout_26', 's8', 's9', 's10', 'as_run', 'best18']
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .cifar_resnet import as_seed, best_stage, ours, plot_cams
+from .cifar_resnet import as_seed, best_stage, ours
 from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_images
 from .mnist_ladder import published
 

@@ -309,6 +309,14 @@ def _teacher(recipe, folder, bars):
     load_weights(model := recipe_model(teacher), run.path/'model.safetensors')
     return model, run.result['seconds']['train']
 
+@contextmanager
+def _full_float32():
+    "float32 in full on a GPU, too: TF32 keeps ten bits, and a network judged elsewhere would differ by an image"
+    from torch.backends import cudnn
+    was, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try: yield
+    finally: cudnn.allow_tf32 = was
+
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
     from visionkit.interpret import Predictions
@@ -316,6 +324,7 @@ def _add_tta(result, learn, n):
     result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
+@_full_float32()
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed, torch
@@ -327,8 +336,6 @@ def _train(recipe, about, folder, split, bars):
     # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to;
     # threads take this over from the first one
     torch.set_flush_denormal(True)
-    # float32 is to mean float32 on a GPU, too, or a network judged elsewhere would differ by an image
-    torch.backends.cudnn.allow_tf32 = False
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     taught = _teacher(recipe, folder, bars) if recipe.teacher else None
@@ -356,6 +363,7 @@ def _train(recipe, about, folder, split, bars):
             seen = Predictions.from_learner(learn, learn.dls.train, looks=recipe.tta)
             label_issues(seen, found, forward=True).to_csv(f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
+    if (now := run_info())['commit'] != about['commit']: result['judged_by'] = {k: now[k] for k in ('commit', 'dirty')}
     if preds and recipe.tta: _add_tta(result, learn, recipe.tta)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
@@ -436,6 +444,7 @@ def run_loader(
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
     return CachedDL(dsets, bs=stage.bs, after_item=[resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize])
 
+@_full_float32()
 def evaluate(
     folder, # a finished run's folder
     images, # a folder of class folders, named as in training
@@ -456,6 +465,7 @@ def evaluate(
     learn.dls.vocab = meta['vocab']
     return Predictions.from_learner(learn, dl)
 
+@_full_float32()
 def predict(
     folder, # a finished run's folder
     files, # image files

@@ -70,7 +70,6 @@ def plot_frontier(
 ):
     "Parameters against test error, both on logarithmic axes; returns the axes"
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import ScalarFormatter
     ax, points = ax or plt.subplots(figsize=(7.5, 4.2), layout='constrained')[1], frontier()
     ax.scatter(points.params, points.seed, s=36, facecolors='none', edgecolors='tab:gray',
                label='published by the seeds')

@@ -126,7 +126,7 @@ def plot_epochs(
         for run in stored_runs(step)[:1]:
             for ax, y in zip(axs, ('train_accuracy', 'accuracy')):
                 line, = ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
-            log = step.seed_figure.get('log', ())   # of test accuracies
+            log = (step.seed_figure or {}).get('log', ())   # of test accuracies
             axs[1].plot(range(1, len(log)+1), [100*a for a in log], ':', color=line.get_color(), lw=1)
     for ax, title in zip(axs, ('training accuracy, %', 'test accuracy, %')):
         ax.set(ylim=(low, 100), xlabel='epoch', title=title)
