@@ -204,7 +204,7 @@ def from_learner(
     learn, # a trained fastai `Learner`
     dl=None, # labelled loader; None: the validation set
     root=None, # folder that paths are shown relative to; None: found out
-    looks:int=0, # so many augmented versions of each image: their mean answer counts three quarters, as in `Learner.tta`
+    looks:int=0, # so many augmented versions of each image: their mean answer counts three quarters, as in `tta`
 ):
     "Run `learn` over `dl` and keep what it said"
     dls = learn.dls

@@ -103,7 +103,7 @@ def plot_cams(
     steps, # recipes
     n:int=9, # images of each
 ):
-    "The `n` worst test images of each recipe's first stored run with heat maps, true → predicted; None if there is none"
+    "The `n` worst test images of each recipe's first stored run with heat maps, true → predicted; None: there are none"
     import base64, io, json
     import matplotlib.pyplot as plt
     from PIL import Image
