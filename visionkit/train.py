@@ -364,6 +364,8 @@ def _run_epochs(self:Learner, start, after_epoch, restore):
     "fastai's own epoch loop, from `start`"
     self.train_iter = start*len(self.dls.train)
     restore()
+    # A bar that does not begin at 0 has no start to count from
+    if start and (bar := getattr(getattr(self, 'progress', None), 'mbar', None)): bar.update(0)
     if next(self.model.parameters()).device.type == 'cpu': reuse_memory()
     for epoch in range(start, self.n_epoch):
         self.epoch = epoch
