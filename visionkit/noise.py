@@ -342,6 +342,15 @@ class _Reading:
     se:float # two standard errors of `top`
     even_se:float # two of `even`
     growth:float # how much more is wrong in the less clear half
+    uneven:float # how unevenly a class's wrong labels are spread over the others
+
+def _uneven(T, n):
+    "Spread of the wrong labels of each of `n` images over the other classes: sd over mean, beyond what counting makes"
+    k, off = len(T), ~np.eye(len(T), dtype=bool)
+    wrong = T*n[:, None]*off
+    mean = wrong.sum(1, keepdims=True)/(k - 1)*off
+    excess, luck = ((wrong - mean)**2).sum() - mean.sum()*(k - 2)/(k - 1), 2*np.sqrt(2*(mean**2).sum())
+    return float(np.sqrt(max(excess - luck, 0)/max((mean**2).sum(), 1e-12)))
 
 def _read(p, given, first):
     "A `_Reading` of the images, from a `first` grouping"
@@ -356,25 +365,24 @@ def _read(p, given, first):
     even, part = _evenly(p[half], given[half]), (k//2)/(k-1)
     return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
                     _evenly(p[~half], given[~half]) if (~half).any() else 0.,
-                    two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half))
+                    two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
+                    _uneven(T, weights*len(p)*_share(len(p))))
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
     flat = r.even_rest < 1.25*r.even + .005 or r.even_rest - r.even < .12*r.growth
-    return r.even > max(.6*r.top, .01) and flat
+    return r.even > max(.6*r.top, .01) and flat and r.uneven < .45
 
 def _asymmetric_rate(r):
-    "(rate between clear images' and all's, interval, sentence): wrong labels of hard images look like network mistakes"
-    by_image = r.middle > 1.2*r.top + .01
-    # How far towards all disagreement: fitted on simulated annotators of 9 to 40 % error and networks of 75 to 90 %
-    # accuracy, not on real ones
-    rate = r.middle + min(1.3*r.middle, 1)*(r.every - r.middle) if by_image else r.top
-    middle = rate if by_image else r.top + .2*(r.every - r.top)
+    "(rate, interval, sentence): that of clear images, on which networks rarely err, and people nearly as often as else"
     half = min(.05, max(r.every - r.top, r.se + .01))
+    # Networks err on some clear images, people less on those than on others, which counts for more at a high rate
+    people = np.clip((r.middle - r.top)/.04, 0, 1)*min(r.top/.2, 1) if r.uneven < 1.3 else 0
+    low = max(r.top - (1 - .6*people)*half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
-            f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is an estimate '
-            'between the two; a clean set of hard images would look the same.') if by_image else ''
-    return rate, (middle - half, middle + half), said
+            f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is that of the '
+            'clearest; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
+    return r.top, (low, low + 2*half), said
 
 _names = ('Assumed: of the labels of each class more are right than name any single other class; '
           'exchanged names look the same.')
@@ -479,6 +487,13 @@ def _by_trust(p, given, vocab, trusted, verdict):
                    f'{len(moved)} classes carry another name more often than their own.')
 
 # %% ../nbs/07_noise.ipynb #e7be3772
+def _by_class(diagnosis, given):
+    "Does the class alone explain the wrong labels, most of each class being one and the same other name?"
+    if diagnosis.kind != 'asymmetric': return diagnosis.kind in ('complementary', 'permuted')
+    off = diagnosis.matrix*~np.eye(len(diagnosis.matrix), dtype=bool)
+    often = np.bincount(given, minlength=len(off))/len(given)
+    return often @ off.max(1) > max(.55*often @ off.sum(1), .08)
+
 def label_issues(
     preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
     diagnosis:Diagnosis, # from `diagnose`
@@ -497,9 +512,10 @@ def label_issues(
                if known else 'cannot tell')
     df = pd.DataFrame(dict(path=preds.df.path, given=names[given], suggested=names[best],
                            p_given=post[i, given], p_suggested=post[i, best], score=rest.sum(1), verdict=verdict))
-    # Scores near 1 differ by less than a float shows: their odds do not
-    odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
-    return df.iloc[np.argsort(-odds, kind='stable')].reset_index(drop=True)
+    # Where noise follows the image, what the networks say of the label itself orders best; the scores keep their sizes
+    if forward or _by_class(diagnosis, given): order = np.argsort(post[i, given], kind='stable')
+    else: order = np.argsort(p[i, given], kind='stable')
+    return df.iloc[order].reset_index(drop=True).assign(score=np.sort(rest.sum(1))[::-1])
 
 # %% ../nbs/07_noise.ipynb #4a5d344e
 def save_issues(
