@@ -377,8 +377,7 @@ def _asymmetric_rate(r):
     "(rate, interval, sentence): that of clear images, on which networks rarely err, and people nearly as often as else"
     half = min(.05, max(r.every - r.top, r.se + .01))
     # Networks err on some clear images, people less on those than on others, which counts for more at a high rate
-    people = np.clip((r.middle - r.top)/.04, 0, 1)*min(r.top/.2, 1) if r.uneven < 1.3 else 0
-    low = max(r.top - (1 - .6*people)*half, 0)
+    low = max(r.top + min(r.top, .2)*(r.every - r.top) - half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
             f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is that of the '
             'clearest; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
