@@ -237,8 +237,8 @@ def _typical(p, which, group):
 def _share(n): return float(np.clip(2000/n, .2, .5)) # of each group that counts as clear: a fifth, more of few images
 
 def _estimate(p, given, first, rounds=4):
-    """(P(given | group), group of each image, how clearly), from a `first` grouping: regroup by what the networks say
-    of the clearest images, unless groups come to tell less"""
+    """(how often the clearest images of each group carry each label, group of each image, how clearly), from a `first`
+    grouping: regroup by what the networks say of the clearest images, unless groups come to tell less"""
     k, share = p.shape[1], _share(len(p))
     (group, clear), told = first, lambda g: _information(_counts(g, given, k))
     for _ in range(rounds):
@@ -246,8 +246,9 @@ def _estimate(p, given, first, rounds=4):
         if told(new[0]) < .97*told(group): break
         group, clear = new
     keep = _clearest(group, clear, share)
-    counts = _counts(group[keep], given[keep], k)
-    return counts/np.maximum(counts.sum(1, keepdims=True), 1), group, clear
+    return _counts(group[keep], given[keep], k), group, clear
+
+def _shares(counts): return counts/np.maximum(counts.sum(1, keepdims=True), 1)
 
 def transition_matrix(
     preds:Predictions, # out of fold, from `oof_preds`
@@ -255,7 +256,7 @@ def transition_matrix(
 )->np.ndarray: # (k,k): rows true (as far as the assumption goes), columns given
     "Estimate P(given | true) by what the clearest images of each group are called"
     p = preds.probs.double().numpy()
-    return _estimate(p, preds.targs.numpy(), _groups(p, lowest))[0]
+    return _shares(_estimate(p, preds.targs.numpy(), _groups(p, lowest))[0])
 
 # %% ../nbs/07_noise.ipynb #e82f3af0
 @dataclass
@@ -342,20 +343,22 @@ class _Reading:
     se:float # two standard errors of `top`
     even_se:float # two of `even`
     growth:float # how much more is wrong in the less clear half
-    uneven:float # how unevenly a class's wrong labels are spread over the others
+    uneven:float # how unevenly a class's wrong labels are spread over the others: 0 evenly, 1 all on one
 
-def _uneven(T, n):
-    "Spread of the wrong labels of each of `n` images over the other classes: sd over mean, beyond what counting makes"
-    k, off = len(T), ~np.eye(len(T), dtype=bool)
-    wrong = T*n[:, None]*off
+def _uneven(counts):
+    "From 0, the wrong labels of each class are spread evenly over the others, as far as can be told, to 1: all on one"
+    k, off = len(counts), ~np.eye(len(counts), dtype=bool)
+    wrong = counts*off
     mean = wrong.sum(1, keepdims=True)/(k - 1)*off
-    excess, luck = ((wrong - mean)**2).sum() - mean.sum()*(k - 2)/(k - 1), 2*np.sqrt(2*(mean**2).sum())
-    return float(np.sqrt(max(excess - luck, 0)/max((mean**2).sum(), 1e-12)))
+    by_chance = mean.sum()*(k - 2)/(k - 1) + 2*np.sqrt(2*(mean**2).sum()) # of the squares below: mean and two sd
+    excess = max(((wrong - mean)**2).sum() - by_chance, 0)
+    return float(np.sqrt(excess/max((mean**2).sum(), 1e-12)/max(k - 2, 1)))
 
 def _read(p, given, first):
     "A `_Reading` of the images, from a `first` grouping"
     k = p.shape[1]
-    T, group, clear = _estimate(p, given, first)
+    counts, group, clear = _estimate(p, given, first)
+    T = _shares(counts)
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
     top, middle = (float((weights*(1 - T.diagonal())).sum()),
                    _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6))
@@ -366,18 +369,18 @@ def _read(p, given, first):
     return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
                     _evenly(p[~half], given[~half]) if (~half).any() else 0.,
                     two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
-                    _uneven(T, weights*len(p)*_share(len(p))))
+                    _uneven(counts))
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
     flat = r.even_rest < 1.25*r.even + .005 or r.even_rest - r.even < .12*r.growth
-    return r.even > max(.6*r.top, .01) and flat and r.uneven < .45
+    return r.even > max(.6*r.top, .01) and flat and r.uneven < .12
 
 def _asymmetric_rate(r):
-    "(rate, interval, sentence): that of clear images, on which networks rarely err, and people nearly as often as else"
+    "(rate, interval, sentence): what the clearest images are called, on which networks rarely err"
     half = min(.05, max(r.every - r.top, r.se + .01))
-    # Networks err on some clear images, people less on those than on others, which counts for more at a high rate
-    low = max(r.top + min(r.top, .2)*(r.every - r.top) - half, 0)
+    # Clear images miss some of people's errors, the more the higher the rate: the interval is moved up
+    low = max(r.top + min(min(r.top, .2)*(r.every - r.top), .8*half) - half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
             f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is that of the '
             'clearest; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
@@ -486,12 +489,21 @@ def _by_trust(p, given, vocab, trusted, verdict):
                    f'{len(moved)} classes carry another name more often than their own.')
 
 # %% ../nbs/07_noise.ipynb #e7be3772
-def _by_class(diagnosis, given):
-    "Does the class alone explain the wrong labels, most of each class being one and the same other name?"
-    if diagnosis.kind != 'asymmetric': return diagnosis.kind in ('complementary', 'permuted')
-    off = diagnosis.matrix*~np.eye(len(diagnosis.matrix), dtype=bool)
-    often = np.bincount(given, minlength=len(off))/len(given)
-    return often @ off.max(1) > max(.55*often @ off.sum(1), .08)
+def _by_class(T, weights):
+    "Do classes explain the wrong labels? Most go from a class to a few others in large shares, or outnumber the right"
+    wrong = T*~np.eye(len(T), dtype=bool)
+    large = wrong >= np.maximum(.08, 2*(wrong.sum(1, keepdims=True) - wrong)/max(len(T) - 2, 1)) # than the others' mean
+    lost = (T.argmax(1) != np.arange(len(T))) & (weights > 0)
+    return lost.any() or weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
+
+def _deal(post, p_given, given):
+    "Deal the probabilities of the `given` classes in `post` out anew, in the order of `p_given`; the rest keep their ratios"
+    i, order = np.arange(len(post)), np.argsort(p_given, kind='stable')
+    right = np.empty(len(post))
+    right[order] = np.sort(post[i, given])
+    post[i, given] = 0
+    post *= ((1 - right)/np.maximum(post.sum(1), 1e-300))[:, None]
+    post[i, given] = right
 
 def label_issues(
     preds:Predictions, # out of fold, from `oof_preds`; `targs` are the given labels
@@ -504,6 +516,8 @@ def label_issues(
     p, given, i = preds.probs.double().numpy(), preds.targs.numpy(), np.arange(len(preds))
     post = (p if forward else true_probs(p, T))*T[:, given].T
     post /= post.sum(1, keepdims=True)
+    # Else the matrix says little about a single image, and the networks' own order is the better one
+    if not forward and not _by_class(T, post.mean(0)): _deal(post, p[i, given], given)
     best, names = post.argmax(1), np.array(preds.vocab, dtype=object)
     rest = post.copy()
     rest[i, given] = 0
@@ -511,10 +525,9 @@ def label_issues(
                if known else 'cannot tell')
     df = pd.DataFrame(dict(path=preds.df.path, given=names[given], suggested=names[best],
                            p_given=post[i, given], p_suggested=post[i, best], score=rest.sum(1), verdict=verdict))
-    # Where noise follows the image, what the networks say of the label itself orders best; the scores keep their sizes
-    if forward or _by_class(diagnosis, given): order = np.argsort(post[i, given], kind='stable')
-    else: order = np.argsort(p[i, given], kind='stable')
-    return df.iloc[order].reset_index(drop=True).assign(score=np.sort(rest.sum(1))[::-1])
+    # Scores near 1 differ by less than a float shows: their odds do not
+    odds = np.log(np.maximum(rest.sum(1), 1e-300)) - np.log(np.maximum(post[i, given], 1e-300))
+    return df.iloc[np.lexsort((p[i, given], -odds))].reset_index(drop=True)
 
 # %% ../nbs/07_noise.ipynb #4a5d344e
 def save_issues(
