@@ -21,17 +21,17 @@ digits62 = register(Recipe(
     notes="The seed's image size is not on record: 56 pixels here."))
 
 # %% ../../nbs/recipes/transfer.ipynb #2faaec4d
-def _mnist(name, title, figure, rate=4e-2, **kwargs):
+def _mnist(name, title, figure=None, rate=4e-2, **kwargs):
+    seed = figure and dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 2b, stored log')
     return register(Recipe(
         name, title, 'transfer', source='mnist', model=Spec('resnet18_concat', n_out=10), params=11_709_514,
         groups=Spec('body_groups'), split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
         augment=augment_v1, drop_last=True, stages=(Stage(28, 64, 5, rate, cycle_v1, opt=adam_v1),),
-        seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 2b, stored log'),
-        **kwargs))
+        seed_figure=seed, **kwargs))
 
 scratch = _mnist('mnist-scratch', 'MNIST from random weights, ResNet18, 5 epochs', .9923)
 pretrained = _mnist('mnist-pretrained', "MNIST from the digits' weights, ResNet18, 5 epochs", .9945, init='digits62',
                     notes="Only the weights are taken over; fastai 1 also took the optimiser's averages.")
-scratch_lower = _mnist('mnist-scratch-lower', 'MNIST from random weights, a ninth of the rate', .9923, rate=4.37e-3)
-pretrained_lower = _mnist('mnist-pretrained-lower', "MNIST from the digits' weights, a ninth of the rate", .9945,
+scratch_lower = _mnist('mnist-scratch-lower', 'MNIST from random weights, a ninth of the rate', rate=4.37e-3)
+pretrained_lower = _mnist('mnist-pretrained-lower', "MNIST from the digits' weights, a ninth of the rate",
                           rate=4.37e-3, init='digits62')
