@@ -329,6 +329,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'visionkit/noise.py'),
                                  'visionkit.noise._Reading': ('noise.html#_reading', 'visionkit/noise.py'),
                                  'visionkit.noise._asymmetric_rate': ('noise.html#_asymmetric_rate', 'visionkit/noise.py'),
+                                 'visionkit.noise._avoided': ('noise.html#_avoided', 'visionkit/noise.py'),
                                  'visionkit.noise._by_class': ('noise.html#_by_class', 'visionkit/noise.py'),
                                  'visionkit.noise._by_trust': ('noise.html#_by_trust', 'visionkit/noise.py'),
                                  'visionkit.noise._called': ('noise.html#_called', 'visionkit/noise.py'),

@@ -354,10 +354,10 @@ def _uneven(counts):
     excess = max(((wrong - mean)**2).sum() - by_chance, 0)
     return float(np.sqrt(excess/max((mean**2).sum(), 1e-12)/max(k - 2, 1)))
 
-def _read(p, given, first):
-    "A `_Reading` of the images, from a `first` grouping"
+def _read(p, given, found):
+    "A `_Reading` of the images, from what `_estimate` found"
     k = p.shape[1]
-    counts, group, clear = _estimate(p, given, first)
+    counts, group, clear = found
     T = _shares(counts)
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
     top, middle = (float((weights*(1 - T.diagonal())).sum()),
@@ -370,6 +370,16 @@ def _read(p, given, first):
                     _evenly(p[~half], given[~half]) if (~half).any() else 0.,
                     two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
                     _uneven(counts))
+
+def _avoided(counts):
+    "The class that each group of clear images never names, though it names all others, if each has its own; else None"
+    k = len(counts)
+    if k < 5: return # of three or four classes, pairs that are exchanged would leave out one as well
+    wrong = np.where(np.eye(k, dtype=bool), np.inf, counts)
+    never, ordered = wrong.argmin(1), np.sort(wrong, 1)[:, :-1]
+    least, second, usual = ordered[:, 0], ordered[:, 1], np.median(ordered, 1)
+    apart = (usual >= np.maximum(8, 5*least)).all() and second.mean() >= max(3, 10*least.mean())
+    return never if apart and len({*never}) == k else None
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
@@ -415,7 +425,12 @@ def diagnose(
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
     told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
     first, lowest = choices[0 if 1.1*told[0] >= max(told) else int(np.argmax(told))]
-    r = _read(p, given, first)
+    found = _estimate(p, given, first)
+    if not lowest and (never := _avoided(found[0])) is not None:
+        found, lowest = _estimate(p, given, (never[found[1]], found[2])), True
+        evidence.append('Each group of images is called everything but one class, another one each. (Labels that are '
+                        'mostly right, and when wrong spare one class each, would look the same.)')
+    r = _read(p, given, found)
     empty = r.weights*n < (5 if lowest else np.maximum(5, .1*often*n))
     rare = empty & (often < max(30/n, .002))
     if (empty & ~rare).any():
@@ -433,8 +448,7 @@ def _lowest(r, verdict, k):
         return verdict('unknown', np.nan, (0, 1), r.T, (), 'Labels are told best by what an image is not, '
                        'yet are not wrong often enough for complementary labels.')
     return verdict('complementary', r.top, (r.top - r.se - .005, r.top + r.se + .005), r.T, (),
-                   f'Images of the lowest probability for a class carry its name in {1 - r.top:.2%} of the clearest '
-                   f'cases; chance would be {1/k:.1%}.',
+                   f'Of the clearest images of each group {1 - r.top:.2%} carry its name; chance would be {1/k:.1%}.',
                    'Assumed: the class that a label nearly never names is the true one.')
 
 def _highest(r, verdict, vocab, assumed=_names):
@@ -465,7 +479,7 @@ def _by_trust(p, given, vocab, trusted, verdict):
     (at, true), k = trusted, len(vocab)
     group = np.full(len(p), -1)
     group[at] = true
-    r = _read(p, given, _groups(true_probs(p, _typical(p, group >= 0, group))))
+    r = _read(p, given, _estimate(p, given, _groups(true_probs(p, _typical(p, group >= 0, group)))))
     wrong = (given[at] != true).sum()
     low, high = (float(x) for x in beta.ppf((.025, .975), (wrong, wrong + 1),
                                             (len(at) - wrong + 1, max(len(at) - wrong, 1e-9))))
