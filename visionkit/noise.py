@@ -511,7 +511,7 @@ def _by_class(T, weights):
     return lost.any() or weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
 
 def _deal(post, p_given, given):
-    "Deal the probabilities of the `given` classes in `post` out anew, in the order of `p_given`; the rest keep their ratios"
+    "Deal the probabilities of the `given` classes in `post` out anew, in the order of `p_given`; the rest follow"
     i, order = np.arange(len(post)), np.argsort(p_given, kind='stable')
     right = np.empty(len(post))
     right[order] = np.sort(post[i, given])
