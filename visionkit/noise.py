@@ -383,7 +383,7 @@ def _avoided(counts):
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
-    flat = r.even_rest < 1.25*r.even + .005 or r.even_rest - r.even < .12*r.growth
+    flat = r.even_rest < 1.25*r.even + .005 + r.even_se or r.even_rest - r.even < .12*r.growth
     return r.even > max(.6*r.top, .01) and flat and r.uneven < .12
 
 def _asymmetric_rate(r):
