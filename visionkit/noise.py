@@ -340,6 +340,7 @@ class _Reading:
     every:float # among all images
     even:float # rate of evenly spread noise, from the clearer half
     even_rest:float # the same from the other half
+    far:float # and from all images
     se:float # two standard errors of `top`
     even_se:float # two of `even`
     growth:float # how much more is wrong in the less clear half
@@ -367,7 +368,7 @@ def _read(p, given, found):
     two_se = lambda q, n: 2*np.sqrt(max(q*(1 - q), 1e-4)/max(n, 1))
     even, part = _evenly(p[half], given[half]), (k//2)/(k-1)
     return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
-                    _evenly(p[~half], given[~half]) if (~half).any() else 0.,
+                    _evenly(p[~half], given[~half]) if (~half).any() else 0., _evenly(p, given),
                     two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
                     _uneven(counts))
 
@@ -387,14 +388,17 @@ def _symmetric(r):
     return r.even > max(.6*r.top, .01) and flat and r.uneven < .12
 
 def _asymmetric_rate(r):
-    "(rate, interval, sentence): what the clearest images are called, on which networks rarely err"
-    half = min(.05, max(r.every - r.top, r.se + .01))
+    "(rate, interval, sentence): by the clearest images, or by labels far from what images look like"
+    rate = max(r.top, r.far)
+    over = max(r.every - rate, 0)
+    half = min(.05, max(over, r.se + .01))
     # Clear images miss some of people's errors, the more the higher the rate: the interval is moved up
-    low = max(r.top + min(min(r.top, .2)*(r.every - r.top), .8*half) - half, 0)
+    low = max(rate + min(min(rate, .2)*over, .8*half) - half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
-            f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is that of the '
-            'clearest; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
-    return r.top, (low, low + 2*half), said
+            f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is '
+            + ('that of the clearest' if r.top > r.far else 'told by the labels that name what images look least like')
+            + '; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
+    return rate, (low, low + 2*half), said
 
 _names = ('Assumed: of the labels of each class more are right than name any single other class; '
           'exchanged names look the same.')
@@ -462,7 +466,9 @@ def _highest(r, verdict, vocab, assumed=_names):
     if k > 2 and _symmetric(r):
         T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), min(r.even_se + .01, .05)
         low = r.even - margin - min(.2*max(r.every - r.even, 0), .05)
-        interval = max(low, r.even + margin - .1), r.even + margin
+        # More of it on less clear images, beyond chance, is what the clearer half misses
+        high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), .09 - margin)
+        interval = max(low, high - .1), high
         return verdict('symmetric', r.even, interval, T, (), far, seen, assumed)
     if r.top < .02:
         return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
