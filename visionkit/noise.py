@@ -396,7 +396,7 @@ def _asymmetric_rate(r):
     low = max(rate + min(min(rate, .2)*over, .8*half) - half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
             f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is '
-            + ('that of the clearest' if r.top > r.far else 'told by the labels that name what images look least like')
+            + ('that of the clearest' if r.top >= r.far else 'told by the labels that name what images look least like')
             + '; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
     return rate, (low, low + 2*half), said
 
