@@ -6,7 +6,7 @@
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
            'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'separable',
-           'small_resnet', 'slim_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
+           'small_resnet', 'plain_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
            'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
@@ -292,18 +292,18 @@ def small_resnet(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(drop), nn.Linear(d, n_out))
 
 # %% ../nbs/04_models.ipynb #8a72a681
-def slim_net(
-    a:int=16, # channels of the stem
-    b:int=32, # channels after the first separable layer, at half the image's size from there on
-    c:int=38, # channels of the last three layers, at a quarter
+def plain_net(
+    widths:tuple=(8, 8, 14, 14, 16, 15), # channels of the six convolutions
     n_out:int=10, # classes
 )->nn.Sequential:
-    "A plain convolution and five separable ones for grey images of 28 pixels, 7,966 parameters"
+    "Six 3×3 convolutions in three pairs, each pair at half the size of the one before, 7,906 parameters"
+    a, b, c, d, e, f = widths
+    wide = partial(conv, padding=1)
     return nn.Sequential(
-        conv(1, a, padding=1, then='BR'), separable(a, b), nn.MaxPool2d(2),
-        Residual(separable(b)), separable(b, c), nn.MaxPool2d(2),
-        Residual(separable(c)), Residual(separable(c)),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, n_out))
+        wide(1, a, then='BR'), wide(a, b, then='BRM'),
+        wide(b, c, then='BR'), wide(c, d, then='BRM'),
+        wide(d, e, then='BR'), wide(e, f, then='BR'),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(f, n_out))
 
 # %% ../nbs/04_models.ipynb #63cf5258
 class ConcatPool(nn.Module):
