@@ -78,9 +78,11 @@ def plot_frontier(
     ax, points = ax or plt.subplots(figsize=(7.5, 4.2), layout='constrained')[1], frontier()
     ax.scatter(points.params, points.seed, s=36, facecolors='none', edgecolors='tab:gray',
                label='published by the seeds')
-    for story, own in points[points.n > 0].groupby('story', sort=False):
-        ax.plot(own.params, own.ours, 'o-' if story == 'mnist_best' else 'o', ms=4, lw=1,
-                label=story.replace('_', ' '), zorder=3 if story == 'mnist_best' else 2)
+    points['kind'] = points.story.str.replace('_', ' ')
+    points.loc[[taught8k.name, teacher.name], 'kind'] = ['with a teacher', 'the teacher']
+    for kind, own in points[points.n > 0].groupby('kind', sort=False):
+        ours = kind == 'mnist best'
+        ax.plot(own.params, own.ours, 'o-' if ours else 'o', ms=4, lw=1, label=kind, zorder=3 if ours else 2)
     ax.set(xscale='log', yscale='log', xlabel='parameters', ylabel='test error, %')
     ax.set_yticks([.25, .5, 1, 2, 4], labels=['.25', '.5', '1', '2', '4'], minor=False)
     ax.minorticks_off()
