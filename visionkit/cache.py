@@ -84,7 +84,8 @@ def _weights(wgts, items):
 @patch
 def _apart(self:CachedDL):
     "May image and targets be computed apart?"
-    return isinstance(self.dataset, Datasets) and not any(isinstance(t, ItemTransform) for t in self.after_item.fs)
+    joined = ItemTransform, PointScaler
+    return isinstance(self.dataset, Datasets) and not any(isinstance(t, joined) for t in self.after_item.fs)
 
 _broken = OSError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError # what Pillow raises
 
@@ -288,8 +289,8 @@ def _images(self:CachedDL):
 @patch
 def _seen(self:CachedDL, i, x=None):
     "Image (`x`, or decoded) and targets of item `i`"
-    targets = [tl[i] for tl in self.dataset.tls[1:]] if self._apart() else self._item(i)[1:]
-    return (self._row(i) if x is None else x, *targets)
+    if x is None: x = self._row(i) # before the targets: if a transform remembers it for them, `check` will notice
+    return (x, *([self.after_item(tl[i]) for tl in self.dataset.tls[1:]] if self._apart() else self._item(i)[1:]))
 
 @patch
 def _decode_checked(self:CachedDL, out, seen):
@@ -297,7 +298,8 @@ def _decode_checked(self:CachedDL, out, seen):
     def check(i, x=None):
         if equals(self._seen(i, x), seen[i]): return
         raise InputError(f'{_name(self.dataset, i)} comes out differently each time: an item transform or get_y draws '
-                         'at random. Make it deterministic, or a batch transform (batch_tfms)')
+                         'at random (make it deterministic, or a batch transform), or an item transform keeps '
+                         'something of the image for the target (make it an ItemTransform)')
     for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are caught before the long decoding, …
     self._decode(out)
     for i in seen: check(i, out[i]) # … the others after it

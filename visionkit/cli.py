@@ -46,6 +46,7 @@ def cmd_run(args):
         os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(
             filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
+    if not 0 <= (args.seed or 0) < 2**32: raise InputError('--seed must be a whole number from 0 to 4294967295')
     run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
     m, figure = run.result['metrics'], run.result['seed_figure']
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m

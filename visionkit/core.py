@@ -217,7 +217,7 @@ class Stage:
     epochs:int=1 # how many epochs
     lr:object=1e-3 # a number; a `slice(low, high)` spread geometrically over the parameter groups; a list, one a group
     sched:object=OneCycle() # `OneCycle`, `Constant`, `Plateau` or `Curve`
-    freeze:bool=False # train the last parameter group only (BatchNorm layers go on training, as fastai has it)
+    freeze:bool=False # train the last parameter group only, and BatchNorm layers as fastai has it; False: all groups
     mixup:float=0. # alpha of MixUp; 0 is off
     loss:object=None # loss function, or a `Spec` of one; None keeps the learner's
     opt:object=None # optimiser function as fastai's `opt_func` or a `Spec` of one; a new one starts from an empty state
@@ -239,12 +239,19 @@ def to_json(o):
     if isinstance(o, slice): return {'slice': [o.start, o.stop]}
     if isinstance(o, (str, int, float, bool, type(None))): return o
     if isinstance(o, Path): return str(o)
-    if hasattr(o, 'item') and getattr(o, 'size', None) == 1: return o.item()
+    if hasattr(type(o), 'tolist'): # arrays and tensors, to four places: sums come out a little different elsewhere
+        import numpy as np
+        a = np.round(np.asarray(o.detach().double().cpu() if hasattr(o, 'detach') else o), 4)
+        return a.tolist() if a.size < 1000 else [a.shape, hashlib.sha256(a.tobytes()).hexdigest()]
     if isinstance(o, partial): return {'partial': to_json(o.func), 'args': to_json(o.args), **to_json(o.keywords)}
-    if hasattr(o, '__qualname__'): return f'{o.__module__}.{o.__qualname__}'
-    # Other objects have no canonical text: class, plain settings, and those of the function they wrap (fastai's losses)
-    plain = {k: v for k, v in vars(o).items()
-             if isinstance(v, (str, int, float, bool, type(None)))} if hasattr(o, '__dict__') else {}
-    return {'object': type(o).__qualname__, **plain, **({'func': to_json(o.func)} if hasattr(o, 'func') else {})}
+    if hasattr(o, '__qualname__'):
+        held = [c.cell_contents for c in getattr(o, '__closure__', None) or () if c.cell_contents is not o]
+        name = f'{o.__module__}.{o.__qualname__}'
+        return {'function': name, 'with': to_json(held)} if held else name
+    # Other objects have no canonical text: class, plain settings, tensors, and the functions that they wrap
+    told = {**getattr(o, '__dict__', {}), **(o.state_dict() if hasattr(type(o), 'state_dict') else {})}
+    return {'object': type(o).__qualname__,
+            **{k: to_json(v) for k, v in told.items()
+               if v is None or isinstance(v, (str, int, float)) or hasattr(type(v), 'tolist') or callable(v)}}
 
 def fingerprint(o): return hashlib.sha256(json.dumps(to_json(o), sort_keys=True).encode()).hexdigest()[:12]

@@ -381,28 +381,38 @@ def image_items(
     return sorted(items, key=os.fspath)
 
 # %% ../nbs/01_data.ipynb #9af2f85b
-def _split_by_path(items, draw, within=None):
+def _stratify(items, draw, label, within=None):
     "Indices of `items` (in folder `within`) that `draw(order, labels)` divides in two; both follow the sorted paths"
-    there = [i for i in range(len(items)) if not within or Path(items[i]).parent.parent.name == within]
+    if isinstance(items, pd.DataFrame): items = [row for _, row in items.iterrows()]
+    # What has no path, such as a row, keeps its place
+    paths = [os.fspath(o) if isinstance(o, (str, os.PathLike)) else '' for o in items]
+    there = [i for i, p in enumerate(paths) if not within or Path(p).parent.parent.name == within]
     if not there:
         raise InputError(f'no image is in a class folder of {within!r}' if within else 'there are no images to split')
-    order = sorted(there, key=lambda i: os.fspath(items[i]))
-    labels = [char_label(items[i]) for i in order]
+    order = sorted(there, key=paths.__getitem__)
+    try: labels = [str(label(items[i])) for i in order]
+    except TypeError as e:
+        if label is not char_label: raise
+        raise InputError('the items are not paths: give `label=`, a function from an item to its label') from e
+    if len(set(labels)) < 2:
+        raise InputError(f'all {len(labels)} items have the label {labels[0]!r}: there is nothing to stratify by; '
+                         'give `label=`, a function from an item to its label')
     try: return [sorted(int(order[i]) for i in part) for part in draw(range(len(order)), labels)]
     except ValueError as e:
-        rare = min(sorted(set(labels)), key=labels.count, default=None)
+        rare = min(sorted(set(labels)), key=labels.count)
         few = f'(fewest images: {labels.count(rare)} of {rare!r})'
         raise InputError(f'cannot split {len(items)} images by class: {_said(e)} {few}') from e
 
 @dataclass(frozen=True)
 class StratifiedSplitter:
-    "Hold out `valid_pct` of the images of each class; the same images for the same `seed`, in whatever order they come"
+    "Hold out `valid_pct` of the images of each class; the same paths for the same `seed`, in whatever order they come"
     valid_pct:float=.2 # share to hold out, between 0 and 1
     seed:int=42
     within:str=None # divide only this folder's class folders, leave all else out: 'training' keeps a test set unseen
+    label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
         draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
-        return _split_by_path(items, draw, self.within)
+        return _stratify(items, draw, self.label, self.within)
 
 @dataclass(frozen=True)
 class KFold:
@@ -410,17 +420,19 @@ class KFold:
     k:int # which part to hold out, from 0
     n:int=5 # number of parts
     seed:int=42
+    label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
         if not 0 <= self.k < self.n: raise InputError(f'no fold {self.k}: folds are counted from 0 to {self.n - 1}')
         folds = lambda i, y: [*StratifiedKFold(self.n, shuffle=True, random_state=self.seed).split(i, y)][self.k]
-        return _split_by_path(items, folds)
+        return _stratify(items, folds, self.label)
 
 def kfolds(
     n:int=5, # number of parts
     seed:int=42,
+    label=char_label, # function from an item to its label, such as your `get_y`
 ) -> list: # `n` splitters
     "One `KFold` splitter for each part"
-    return [KFold(k, n, seed) for k in range(n)]
+    return [KFold(k, n, seed, label) for k in range(n)]
 
 # %% ../nbs/01_data.ipynb #88db183d
 @patch(as_prop=True)

@@ -9,7 +9,9 @@ __all__ = ['confusion_frame', 'confused_pairs', 'folded_accuracy', 'error_kinds'
 # %% ../nbs/06_interpret.ipynb #8e78d8a5
 import base64, io, os
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -186,12 +188,21 @@ def _items(dl):
     if items is None: items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
     return [r for _, r in items.iterrows()] if isinstance(items, pd.DataFrame) else list(items)
 
+def _files(dl):
+    "The file behind each item of `dl`, or None: the first path that the item's own transforms lead to"
+    items, tls = _items(dl), getattr(dl.dataset, 'tls', None)
+    if not items or not tls: return list(map(_file, items))
+    call, fs = lambda o, f: f(o), list(tls[0].tfms.fs)
+    steps = enumerate(accumulate(fs, call, initial=items[0])) # as far as needed: the last ones decode
+    k = next((k for k, o in steps if isinstance(o, (str, os.PathLike))), 0)
+    return [_file(reduce(call, fs[:k], o)) for o in items]
+
 def _relative(dl, dls, root=None):
     "Names of the files of `dl`, below `root`, else `dls.path`, else the folder that all files share"
-    files = [_file(o) for o in _items(dl)]
+    files = _files(dl)
     if None in files: return [str(i) for i in range(len(files))]
     files = [f.absolute() for f in files]
-    known = [f.absolute() for d in dls.loaders for f in map(_file, _items(d)) if f]
+    known = [f.absolute() for d in dls.loaders for f in _files(d) if f]
     shared = [os.path.commonpath([f.parent for f in fs]) for fs in (known + files, files)]
     told = [Path(r).absolute() for r in (root, dls.path) if r and Path(r) != Path('.')]
     root = next(r for r in [*told, *shared] if all(f.is_relative_to(r) for f in files))
@@ -215,8 +226,15 @@ def from_learner(
         raise InputError('Predictions needs one class an image; this learner has no single list of classes')
     seen = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(looks)]
     out, targs = _get_preds(learn, dl)
-    if targs is None or targs.ndim != 1:
+    if targs is None:
         raise InputError('the loader has no labels: make it with learn.dls.test_dl(files, with_labels=True)')
+    shape = lambda t: f'({", ".join(["images", *map(str, t.shape[1:])])})'
+    if targs.ndim != 1:
+        raise InputError(f'Predictions needs one class an image, and these targets are {shape(targs)}: '
+                         'for several labels an image, or for masks, use learn.get_preds')
+    if out.shape[1:] != (len(vocab),):
+        raise InputError(f'the network gives {shape(out)}, and there are {len(vocab)} classes: '
+                         'let it end in one output a class (n_out=dls.c)')
     probs, logp = _probs(out, learn.loss_func)
     if looks: logp = (probs := .75*sum(seen)/looks + .25*probs).double().log()
     losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()

@@ -99,8 +99,10 @@ class Run:
 
     @property
     def state(self):
-        "'finished', or how far it came"
-        return 'finished' if self.finished else f'unfinished: {len(self.history)} of {self.epochs or "?"} epochs'
+        "'finished', or how far it came; only that where nothing says how far it should"
+        if self.finished: return 'finished'
+        n = len(self.history)
+        return f'unfinished: {n} of {self.epochs} epochs' if self.epochs else f'{n} epoch{"s"*(n != 1)}'
 
     @property
     def label(self):
@@ -370,7 +372,8 @@ def _facts(run):
     facts = {'recipe': run.name, 'recipe hash': run.get('recipe_hash'), 'seed': run.seed, 'fold': run.fold,
              'data': settings.get('source'), 'parameters': _num(run.get('params'), ','),
              'starting weights': settings.get('init'), 'teacher': settings.get('teacher'),
-             'precision': run.get('precision'), 'epochs': f'{len(run.history)} of {run.epochs or "?"}',
+             'precision': run.get('precision'),
+             'epochs': f'{len(run.history)}' + (f' of {run.epochs}' if run.epochs else ''),
              'training': f'{_train_seconds(run):,.1f} s',
              'in all': f'{sec["total"]:,.1f} s' if 'total' in sec else None,
              'training of the starting weights': f'{sec["init"]:,.1f} s' if 'init' in sec else None,
@@ -467,7 +470,7 @@ footer { color:var(--soft); font-size:.8rem }
 '''
 
 def _section(run, i):
-    notes = [] if run.finished else [f'{run.state}; run the same line again to go on']
+    notes = [] if run.finished or not run.epochs else [f'{run.state}; run the same line again to go on']
     if run.smoke: notes.append('a smoke run, shrunk to seconds: its figures say nothing about the recipe')
     if run.fold == 'all': notes.append('trained on all images, nothing held out: no figure')
     title, notes = run.get('title') or run.label, ''.join(f' <span class=state>{escape(n)}.</span>' for n in notes)

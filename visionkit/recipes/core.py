@@ -332,14 +332,14 @@ def _train(recipe, about, folder, split, bars):
     from visionkit.models import load_body
     from visionkit.noise import label_issues, soften
     from visionkit.report import html_report
-    from visionkit.train import Precision, loader_stats, read_weights, save_weights
+    from visionkit.train import AutoPrecision, loader_stats, read_weights, save_weights
     # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to;
     # threads take this over from the first one
     torch.set_flush_denormal(True)
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     taught = _teacher(recipe, folder, bars) if recipe.teacher else None
-    began, seconds, precision = time.time(), {}, Precision(recipe.precision or 'float32')
+    began, seconds, precision = time.time(), {}, AutoPrecision(recipe.precision or 'float32')
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
     if found:
