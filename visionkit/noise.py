@@ -101,7 +101,8 @@ class _NoValidation(Callback):
 def _fold(learn_at, source, splitter, stages, out):
     "(items, probabilities, class names) of the images that `splitter` holds out"
     learn = learn_at(source, splitter, stages[0].bs)
-    with learn.added_cbs(_NoValidation()): learn.fit_stages(stages, out=out)
+    # `learn_at` has made the loaders, at the size of its choice
+    with learn.added_cbs(_NoValidation()): learn.fit_stages(stages, lambda stage: learn.dls, out)
     return list(learn.dls.valid.items), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab]
 
 def _read_fold(file, mark):
