@@ -229,29 +229,35 @@ class Stage:
 registry = {} # name → Recipe
 
 # %% ../nbs/00_core.ipynb #171f33f6
-def to_json(o):
+def to_json(
+    o, # any value
+    within:tuple=(), # what holds `o`: a function may hold itself
+):
     "`o` (dataclasses, `Spec`s, slices, paths, functions) as plain JSON values"
+    if any(o is x for x in within): return 'itself'
+    sub = partial(to_json, within=(*within, o))
     if isinstance(o, Spec):
-        return {'call': o.name, **({'args': to_json(o.args)} if o.args else {}), **to_json(o.kwargs)}
-    if is_dataclass(o): return {'type': type(o).__name__, **{f.name: to_json(getattr(o, f.name)) for f in fields(o)}}
-    if isinstance(o, dict): return {str(k): to_json(v) for k, v in o.items()}
-    if isinstance(o, (list, tuple)): return [to_json(x) for x in o]
+        return {'call': o.name, **({'args': sub(o.args)} if o.args else {}), **sub(o.kwargs)}
+    if is_dataclass(o): return {'type': type(o).__name__, **{f.name: sub(getattr(o, f.name)) for f in fields(o)}}
+    if isinstance(o, dict): return {str(k): sub(v) for k, v in o.items()}
+    if isinstance(o, (list, tuple)): return [sub(x) for x in o]
     if isinstance(o, slice): return {'slice': [o.start, o.stop]}
     if isinstance(o, (str, int, float, bool, type(None))): return o
     if isinstance(o, Path): return str(o)
     if hasattr(type(o), 'tolist'): # arrays and tensors, to four places: sums come out a little different elsewhere
         import numpy as np
-        a = np.round(np.asarray(o.detach().double().cpu() if hasattr(o, 'detach') else o), 4)
+        a = np.asarray(o.detach().cpu().double() if hasattr(o, 'detach') else o)
+        if a.dtype.kind == 'f': a = np.round(a, 4)
         return a.tolist() if a.size < 1000 else [a.shape, hashlib.sha256(a.tobytes()).hexdigest()]
-    if isinstance(o, partial): return {'partial': to_json(o.func), 'args': to_json(o.args), **to_json(o.keywords)}
+    if isinstance(o, partial): return {'partial': sub(o.func), 'args': sub(o.args), **sub(o.keywords)}
     if hasattr(o, '__qualname__'):
-        held = [c.cell_contents for c in getattr(o, '__closure__', None) or () if c.cell_contents is not o]
+        held = [c.cell_contents for c in getattr(o, '__closure__', None) or ()]
         name = f'{o.__module__}.{o.__qualname__}'
-        return {'function': name, 'with': to_json(held)} if held else name
+        return {'function': name, 'with': sub(held)} if held else name
     # Other objects have no canonical text: class, plain settings, tensors, and the functions that they wrap
     told = {**getattr(o, '__dict__', {}), **(o.state_dict() if hasattr(type(o), 'state_dict') else {})}
     return {'object': type(o).__qualname__,
-            **{k: to_json(v) for k, v in told.items()
-               if v is None or isinstance(v, (str, int, float)) or hasattr(type(v), 'tolist') or callable(v)}}
+            **{k: sub(v) for k, v in told.items() if v is None or isinstance(v, (str, int, float, partial))
+               or any(hasattr(type(v), a) for a in ('tolist', '__code__', 'state_dict'))}}
 
 def fingerprint(o): return hashlib.sha256(json.dumps(to_json(o), sort_keys=True).encode()).hexdigest()[:12]

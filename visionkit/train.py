@@ -158,10 +158,25 @@ class AutoPrecision(MixedPrecision):
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
         self.layout = fast_layout(self.model)
         self.model.to(memory_format=self.layout)
+        self.untried = self.layout != torch.contiguous_format
+    def _try_layout(self):
+        "Back to contiguous where the network cannot do with channels last: `view`, as in `Flatten`, fails on its maps"
+        rng, modes, self.untried = get_rng_state(), [(m, m.training) for m in self.model.modules()], False
+        try:
+            with torch.no_grad(): self.model.eval()(*self._laid_out())
+        except RuntimeError:
+            self.layout = torch.contiguous_format
+            self.model.to(memory_format=self.layout)
+        finally:
+            for m, mode in modes: m.training = mode
+            set_rng_state(rng)
+    def _laid_out(self):
+        return tuple(x.contiguous(memory_format=self.layout) if getattr(x, 'ndim', 0) == 4 else x
+                     for x in self.xb)
     def before_batch(self):
+        if self.untried: self._try_layout()
         # A convolution takes the layout of its input where that is channels-last
-        self.learn.xb = tuple(x.contiguous(memory_format=self.layout) if getattr(x, 'ndim', 0) == 4 else x
-                              for x in self.xb)
+        self.learn.xb = self._laid_out()
         self.autocast.__enter__()
         self.inside = True
     def after_loss(self):
@@ -301,10 +316,12 @@ def set_loader_stats(
 def _subject(learn, loss):
     "Fingerprints of what `learn` learns from; that of its loss is there already"
     def name(o): return '/'.join(o.parts[-2:]) if isinstance(o, Path) else to_json(o) # its folder may have moved
+    def rows(o): return [r for _, r in o.iterrows()] if isinstance(o, pd.DataFrame) else o
     def items(ds): return [name(o) for o in ds.items] if isinstance(getattr(ds, 'items', None), (list, L)) else len(ds)
     def labels(ds):
+        # As `get_y` finds them: it is quick, and the vocab says which classes they become
         tls = [tl for tl in getattr(ds, 'tls', [])[1:] if hasattr(tl, 'vocab')]
-        return [[tl.vocab, [to_json(y) for y in tl]] for tl in tls]
+        return [[tl.vocab, [name(f(o)) for f in tl.tfms.fs[:1] for o in rows(tl.items)]] for tl in tls]
     def tfms(dl):
         pipes = getattr(dl, 'after_item', ()), getattr(dl, 'after_batch', ())
         # By name alone: their settings may be measured (Normalize) or have no lasting text (functions)
