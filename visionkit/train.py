@@ -469,7 +469,7 @@ def fit_stages(self:Learner,
     if state and state['marks'][:state['stage']+1] != marks[:state['stage']+1]:
         raise InputError(f'{ckpt.path} was made by other stages: give another `out`, or the stages it was made with')
     rows, loss, opt_func, saved, subject = state['history'] if state else [], self.loss_func, self.opt_func, None, None
-    own_loss = fingerprint(loss) # as it is before it is trained, too
+    own_loss = fingerprint(loss) if ckpt else None # as it is before it is trained, too
     self.resumed = len(rows)
     if precision is True: precision = None if self._grab_cbs(MixedPrecision) else AutoPrecision()
     def save(k, epoch):
