@@ -521,6 +521,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.report._read_history': ('report.html#_read_history', 'visionkit/report.py'),
                                   'visionkit.report._read_json': ('report.html#_read_json', 'visionkit/report.py'),
                                   'visionkit.report._score': ('report.html#_score', 'visionkit/report.py'),
+                                  'visionkit.report._seconds': ('report.html#_seconds', 'visionkit/report.py'),
                                   'visionkit.report._section': ('report.html#_section', 'visionkit/report.py'),
                                   'visionkit.report._seed_accuracy': ('report.html#_seed_accuracy', 'visionkit/report.py'),
                                   'visionkit.report._seed_line': ('report.html#_seed_line', 'visionkit/report.py'),

@@ -649,6 +649,13 @@ def _per_seed(rs, key):
     for r in rs: seeds.setdefault(r.get('seed'), []).append(r['metrics'].get(key))
     return np.array([np.mean(v) for v in seeds.values() if None not in v], dtype=float)
 
+def _seconds(rs):
+    "Hardware → mean seconds of training on it, None where no run says"
+    spent = {}
+    for r in rs: spent.setdefault(hardware_line(r.get('hardware')), []).append((r.get('seconds') or {}).get('train'))
+    known = {hw: [s for s in several if not _none(s)] for hw, several in spent.items()}
+    return {hw: float(np.mean(s)) if s else None for hw, s in known.items()}
+
 def _score(recipe, stored):
     "The scoreboard's row of `recipe`, given its stored results {file name: content}"
     whys = {f: _why_stale(recipe, r) if isinstance(r, dict) else 'not readable' for f, r in stored.items()}
@@ -663,15 +670,13 @@ def _score(recipe, stored):
     sd = float(acc.std(ddof=1)) if len(acc) > 1 else None
     return dict(recipe=recipe.name, **told, **figure, ours=mean(acc), sd=sd, n=len(acc),
                 folds=len({r.get('fold') for r in rs} - {None}), best=mean(best),
-                seconds=mean([s for r in rs if not _none(s := (r.get('seconds') or {}).get('train'))]),
-                hardware=' / '.join(dict.fromkeys(filter(None, (hardware_line(r.get('hardware')) for r in rs)))),
-                status='not run' if not stored else f'stale ({stale})' if stale else 'ok')
+                seconds=_seconds(rs), status='not run' if not stored else f'stale ({stale})' if stale else 'ok')
 
 def scoreboard(
     recipes:dict, # name → recipe (has name, title, story, source, params, epochs, seed_figure, recipe_hash)
     path=None, # a folder of stored results; None: the one of this package
 ):
-    "One row a recipe: the seed's figure, ours (mean and standard deviation of `n` seeds), seconds, hardware, status"
+    "One row a recipe: the seed's figure, ours (mean and standard deviation of `n` seeds), {hardware: seconds}, status"
     stored = {}
     for f, r in _stored(path): stored.setdefault(f.parent.name, {})[f.name] = r
     return pd.DataFrame([_score(r, stored.get(name, {})) for name, r in recipes.items()])
@@ -694,7 +699,8 @@ def scoreboard_md(
         return f'{percent(r.ours)}{sd} (n = {r.n}{folds})' + (' **stale**' if r.status.startswith('stale') else '')
     def cells(r):
         return [f'`{clean(r.recipe)}`', clean(r.source), _num(r.params, ','), f'{r.epochs}', seed(r), ours(r),
-                percent(r.best), '–' if _none(r.seconds) else f'{r.seconds:,.0f} s', clean(r.hardware) or '–']
+                percent(r.best), ' / '.join('–' if _none(s) else f'{s:,.0f} s' for s in r.seconds.values()) or '–',
+                ' / '.join(clean(hw) or '–' for hw in r.seconds) or '–']
     head = ['recipe', 'data', 'parameters', 'epochs', 'the seed’s figure', 'ours, last epoch', 'best epoch', 'training',
             'hardware']
     rule = ['---' if i in (0, 1, 4, 8) else '---:' for i in range(len(head))]

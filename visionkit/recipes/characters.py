@@ -50,13 +50,14 @@ characters_224 = register(replace(
 seed_stages = (.8871, .8992, .9073, .9032, .9194, .9194, .9153, .9153) # after each stage's last epoch, stored log
 
 def stage_table():
-    "Each `characters` stage: size, epochs, accuracy after it in %: seed's and ours (first stored run of 8 stages or 2)"
+    "Each `characters` stage: size, epochs, accuracy after it in %: the seed's, and of each stored run of 8 stages or 2"
     import pandas as pd
-    runs, rows = stored_runs(characters) or stored_runs(characters_224), []
+    from visionkit.report import percent
+    runs, rows = stored_runs(characters) + stored_runs(characters_224), []
     for k, (s, seed) in enumerate(zip(characters.stages, seed_stages), 1):
-        ours = [h['accuracy'] for r in runs[:1] for h in r['history'] if h['stage'] == k]
+        ours = [percent({h['stage']: h['accuracy'] for h in r['history']}.get(k)) for r in runs]
         rows.append(dict(stage=k, size=s.size, epochs=s.epochs, trains='head' if s.freeze else 'all', mixup=s.mixup,
-                         seed=f'{100*seed:.2f}', ours=f'{100*ours[-1]:.2f}' if ours else 'not run'))
+                         seed=percent(seed), ours=', '.join(o for o in ours if o != '–') or 'not run'))
     return pd.DataFrame(rows).set_index('stage')
 
 # %% ../../nbs/recipes/characters.ipynb #4a730941
