@@ -308,7 +308,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.models.mnist_step6': ('models.html#mnist_step6', 'visionkit/models.py'),
                                   'visionkit.models.n_params': ('models.html#n_params', 'visionkit/models.py'),
                                   'visionkit.models.place_net': ('models.html#place_net', 'visionkit/models.py'),
-                                  'visionkit.models.plain_net': ('models.html#plain_net', 'visionkit/models.py'),
                                   'visionkit.models.receptive_field': ('models.html#receptive_field', 'visionkit/models.py'),
                                   'visionkit.models.resnet18_cifar': ('models.html#resnet18_cifar', 'visionkit/models.py'),
                                   'visionkit.models.resnet18_concat': ('models.html#resnet18_concat', 'visionkit/models.py'),

@@ -6,8 +6,8 @@
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
            'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'separable',
-           'small_resnet', 'plain_net', 'place_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups',
-           'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
+           'small_resnet', 'place_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
+           'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
@@ -291,30 +291,18 @@ def small_resnet(
         wide(c, d, then='MBR'), Residual(wide(d, d//2, then='BR'), wide(d//2, d, then='BR')),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(drop), nn.Linear(d, n_out))
 
-# %% ../nbs/04_models.ipynb #8a72a681
-def plain_net(
-    widths:tuple=(8, 8, 14, 14, 16, 15), # channels of the six convolutions
-    n_out:int=10, # classes
-)->nn.Sequential:
-    "Six 3×3 convolutions in three pairs, each pair at half the size of the one before, 7,906 parameters"
-    a, b, c, d, e, f = widths
-    wide = partial(conv, padding=1)
-    return nn.Sequential(
-        wide(1, a, then='BR'), wide(a, b, then='BRM'),
-        wide(b, c, then='BR'), wide(c, d, then='BRM'),
-        wide(d, e, then='BR'), wide(e, f, then='BR'),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(f, n_out))
-
 # %% ../nbs/04_models.ipynb #fd6fa955
 def place_net(
     widths:tuple=(5, 8, 11, 13), # channels: of the first convolution, then at 28, 14 and 7 pixels
+    branches:tuple=(1, 0), # residual branches at 14 pixels and at 7
     n_out:int=10, # classes
 )->nn.Sequential:
     "Separable convolutions and, for each class, a 3×3 map with a weight for each place; for 28 pixels, 988 parameters"
     a, b, c, d = widths
+    deepen = lambda width, n: [Residual(separable(width)) for _ in range(n)]
     return nn.Sequential(
-        conv(1, a, padding=1, then='BR'), separable(a, b), nn.MaxPool2d(2),
-        Residual(separable(b)), separable(b, c), nn.MaxPool2d(2), separable(c, d), nn.MaxPool2d(2),
+        conv(1, a, padding=1, then='BR'), separable(a, b), nn.MaxPool2d(2), *deepen(b, branches[0]),
+        separable(b, c), nn.MaxPool2d(2), *deepen(c, branches[1]), separable(c, d), nn.MaxPool2d(2),
         nn.Conv2d(d, n_out, 1), nn.Conv2d(n_out, n_out, 3, groups=n_out, bias=False), nn.Flatten())
 
 # %% ../nbs/04_models.ipynb #63cf5258

@@ -18,14 +18,14 @@ _common = dict(drop_last=True, precision='auto', **on_mnist,
                tune=Spec('StratifiedSplitter', 1/6, seed=1, within='training'))
 
 # %% ../../nbs/recipes/mnist_best.ipynb #5f7f334a
-def _stage(*cbs, lr=1e-2):
+def _stage(*cbs, lr=2e-2):
     return Stage(bs=128, epochs=15, lr=lr, sched=OneCycle(.15), wd=.01, opt=_adam, cbs=(*cbs, Spec('EMA', .998)))
 
 def best(
     budget, # as in `mnist-best{budget}`
     model, # its network
     params, # how many that has
-    lr=1e-2, # highest rate
+    lr=2e-2, # highest rate
     augment=view, # how far the digits are moved
 ):
     "The recipe `mnist-best{budget}`"
@@ -34,10 +34,11 @@ def best(
         model=model, params=params, augment=(augment,), stages=(_stage(lr=lr),), **_common))
 
 _half = Spec('BatchAffine', degrees=5, translate=(.04, .04), scale=(.95, 1.05), shear=4)
-_plain = lambda *widths: Spec('plain_net', widths)
-budgets = [best('1k', Spec('place_net'), 988, 3e-2, _half), best('2k', _plain(4, 4, 6, 7, 8, 7), 1_934),
-           best('4k', _plain(6, 6, 10, 10, 11, 9), 3_903), best('8k', _plain(8, 8, 14, 14, 16, 15), 7_906),
-           best('16k', _plain(11, 12, 20, 20, 22, 22), 15_807)]
+_net = lambda *widths, branches=(1, 0): Spec('place_net', widths, branches)
+budgets = [best('1k', Spec('place_net'), 988, 3e-2, _half),
+           best('2k', _net(8, 14, 18, 20), 1_926), best('4k', _net(12, 24, 28, 32), 3_992),
+           best('8k', _net(12, 24, 30, 44, branches=(2, 2)), 7_930),
+           best('16k', _net(18, 36, 46, 62, branches=(2, 2)), 15_890)]
 best8k = budgets[3]
 
 # %% ../../nbs/recipes/mnist_best.ipynb #53b60be5
