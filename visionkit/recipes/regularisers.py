@@ -42,7 +42,7 @@ def fair(
                   model=Spec('eva_f3', drop=0., splits=splits), params=7_216, stages=(stage,), augment=rotation,
                   tune=Spec('StratifiedSplitter', 1/6, seed=1, within='training'), **on_mnist)
 
-lam, wd = 1e-5, 1e-4
+lam, wd = 3e-5, 3e-4
 one_by_one = [register(fair(name, title, **on)) for name, title, on in (
     ('bn', 'batch norm and nothing else', {}), ('l1', 'L1', dict(lam=lam)), ('l2', 'L2', dict(wd=wd)),
     ('l1l2', 'L1 and L2', dict(lam=lam, wd=wd)), ('gbn', 'ghosts of 128', dict(splits=2)),
