@@ -54,10 +54,10 @@ def stage_table():
     import pandas as pd
     from visionkit.report import percent
     runs, rows = stored_runs(characters) + stored_runs(characters_224), []
+    ends = [{h['stage']: h['accuracy'] for h in r['history']} for r in runs]
     for k, (s, seed) in enumerate(zip(characters.stages, seed_stages), 1):
-        ours = [percent({h['stage']: h['accuracy'] for h in r['history']}.get(k)) for r in runs]
         rows.append(dict(stage=k, size=s.size, epochs=s.epochs, trains='head' if s.freeze else 'all', mixup=s.mixup,
-                         seed=percent(seed), ours=', '.join(o for o in ours if o != '–') or 'not run'))
+                         seed=percent(seed), ours=', '.join(percent(e[k]) for e in ends if k in e) or 'not run'))
     return pd.DataFrame(rows).set_index('stage')
 
 # %% ../../nbs/recipes/characters.ipynb #4a730941
