@@ -238,10 +238,13 @@ class Cutout(BatchTransform):
                             for side in x.shape[2:]])
     def encodes(self, x:TensorImage):
         x = self._check(x)
+        fill = torch.tensor(self.fill, dtype=x.dtype, device=x.device)
+        if fill.numel() not in (1, x.shape[1]):
+            raise InputError(f'fill={self.fill!r}: give a number, or one for each of the {x.shape[1]} channels')
         hit = [(i := torch.arange(side, device=x.device) - first[:,None]).ge(0) & i.lt(self.size)
                for first,side in zip(self.draw(x), x.shape[2:])]
         hole = hit[0][:,None,:,None] & hit[1][:,None,None] & _chosen(x, self.p)[:,None,None,None]
-        return torch.where(hole, torch.tensor(self.fill, dtype=x.dtype, device=x.device).view(1, -1, 1, 1), x)
+        return torch.where(hole, fill.view(1, -1, 1, 1), x)
 
 # %% ../nbs/03_augment.ipynb #d8567219
 class BatchResizedCrop(MovingTransform):

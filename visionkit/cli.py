@@ -16,8 +16,8 @@ from .recipes.core import *
 def _percent(x): return '' if x is None else f'{x:.2%}'.replace('%', ' %')
 
 def cmd_list(args):
-    "every recipe: data, parameters, epochs, the seed's figure, ours"
-    rows = [('recipe', 'data', 'parameters', 'epochs', 'seed', 'ours', 'what')]
+    "every recipe: data, parameters, epochs, the published figure, ours"
+    rows = [('recipe', 'data', 'parameters', 'epochs', 'published', 'ours', 'what')]
     for r in recipes().values():
         rows.append((r.name, r.source, f'{r.params:,}', str(r.epochs), _percent((r.seed_figure or {}).get('value')),
                      _stored_mean(r), r.title))
@@ -52,7 +52,7 @@ def cmd_run(args):
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
             else 'nothing held out, so no figure')
     print(f"{run.path}: {held}, {run.result['seconds']['train']:.0f} s of training"
-          + (f"; the seed's figure is {_percent(figure['value'])}" if figure and not args.smoke else ''))
+          + (f"; published: {_percent(figure['value'])}" if figure and not args.smoke else ''))
     print(f"report: {run.path/'report.html'}")
 
 def cmd_report(args):
@@ -100,7 +100,7 @@ def cmd_labels(args):
           f'{stages[0].epochs} epochs of two thirds of the images each)')
 
 def cmd_scoreboard(args):
-    "all stored figures beside the seeds'; --check verifies them"
+    "all stored figures beside the published ones; --check verifies them"
     from visionkit.report import scoreboard_check, scoreboard_md
     if not args.check: return print(scoreboard_md(recipes()))
     problems = scoreboard_check(recipes())

@@ -56,6 +56,8 @@ class Source:
     @property
     def classes(self): return len(next(iter(self.counts.values())))
     @property
+    def shape(self): return self.size[::-1] # (height, width), as transforms have it
+    @property
     def n_in(self): return 1 if self.mode == 'L' else 3
     @property
     def train(self): return next(iter(self.counts)) or None

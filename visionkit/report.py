@@ -165,7 +165,7 @@ def hardware_line(
 def compare(
     runs, # of `load_runs`
 ):
-    "One row a run: what it was, what came out, how it converged, and the seed's figure beside it"
+    "One row a run: what it was, what came out, how it converged, and the published figure beside it"
     def row(r):
         figure, last = _seed_accuracy(r), r.metric('accuracy_last')
         ours = r.metric(_like_for_like(r)[0])
@@ -178,17 +178,17 @@ def compare(
     return pd.DataFrame([row(r) for r in runs])
 
 def _seed_accuracy(run):
-    "The seed's figure, where it is an accuracy and the run one that may be held against it"
+    "The published figure, where it is an accuracy and the run one that may be held against it"
     figure = run.get('seed_figure') or {}
     return None if run.smoke or 'loss' in str(figure.get('metric')) else figure.get('value')
 
 def _seed_line(run):
-    "What to draw beside the run's accuracy: the seed's log, epoch by epoch, or else its figure"
+    "What to draw beside the run's accuracy: the published log, epoch by epoch, or else its figure"
     figure = _seed_accuracy(run)
     return figure if figure is None else (run.get('seed_figure').get('log') or figure)
 
 def _like_for_like(run):
-    "The metric that the seed's figure is held against, and its name: last epoch, unless the seed's is a best one"
+    "The metric that the published figure is held against, and its name: last epoch, unless that is a best one"
     best = 'best' in str((run.get('seed_figure') or {}).get('metric'))
     return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
 
@@ -280,13 +280,13 @@ def _series(h, what):
     return {k: y for k, y in lines.items() if np.isfinite(y).any()}
 
 def _panel(ax, h, what, figure=None):
-    "Draw one picture of history `h`, with the seed's `figure`: one number or one an epoch"
+    "Draw one picture of history `h`, with the published `figure`: one number or one an epoch"
     x, lines = np.arange(1, len(h)+1), _series(h, what)
     marks = dict(marker='o', ms=3) if len(x) < 8 else {}
     for i, (name, y) in enumerate(lines.items()):
         ax.plot(x, y, label=name, lw=1.6, color=_colors.get(name, f'C{i}'), **marks)
     for s in x[1:][h.stage.values[1:] != h.stage.values[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
-    seed, style = np.atleast_1d([] if figure is None else figure), dict(lw=1, ls='--', color='C2', label='seed')
+    seed, style = np.atleast_1d([] if figure is None else figure), dict(lw=1, ls='--', color='C2', label='published')
     if len(seed) == 1: ax.axhline(seed[0], **style)
     elif len(seed): ax.plot(np.arange(1, len(seed)+1), seed, **style)
     values = np.concatenate([y[np.isfinite(y)] for y in lines.values()])
@@ -300,7 +300,7 @@ def _panel(ax, h, what, figure=None):
     if len(lines) + len(seed) > 1: ax.legend(frameon=False, fontsize=8)
 
 def _panels(h, figure=None):
-    "The pictures that history `h` has values for, each with the seed's figure or None"
+    "The pictures that history `h` has values for, each with the published figure or None"
     return [(what, figure if what == 'accuracy' else None) for what in _lines if _series(h, what)]
 
 def plot_history(
@@ -358,10 +358,10 @@ def _tiles(run):
         tiles.append(('by augmented looks', percent(run.metric('accuracy_tta')), 'mean of several looks at each image'))
     if seed and not run.smoke:
         note = '; '.join(escape(str(seed[k])) for k in ('metric', 'source') if seed.get(k))
-        tiles.append(('the seed’s figure', _num(seed.get('value'), '.4f') if figure is None else percent(figure), note))
+        tiles.append(('published', _num(seed.get('value'), '.4f') if figure is None else percent(figure), note))
     key, when = _like_for_like(run)
     if None not in (run.metric(key), figure):
-        tiles.append(('ours − the seed’s', _points(run.metric(key) - figure), f'points, {when}'))
+        tiles.append(('ours − published', _points(run.metric(key) - figure), f'points, {when}'))
     tile = '<div class=tile><span>{}</span><strong>{}</strong><small>{}</small></div>'
     return f'<div class=tiles>{"".join(tile.format(*t) for t in tiles)}</div>'
 
@@ -479,7 +479,7 @@ def _section(run, i):
             f'{_curves(run)}{_confusions(run)}{_worst(run)}<h3>Where it comes from</h3>{_facts(run)}</section>')
 
 def _overview(runs):
-    head = ['run', 'parameters', 'epochs', 'last epoch', 'best epoch', 'seed', 'difference', 'training', 'state']
+    head = ['run', 'parameters', 'epochs', 'last epoch', 'best epoch', 'published', 'difference', 'training', 'state']
     def row(i, r):
         return (f'<a href="#run{i}">{escape(r.run)}</a>', _num(r.params, ','), r.epochs, percent(r.accuracy),
                 percent(r.best), percent(r.seed_figure), _points(r.difference), f'{r.seconds:,.0f} s', escape(r.state))
@@ -670,13 +670,14 @@ def _score(recipe, stored):
     sd = float(acc.std(ddof=1)) if len(acc) > 1 else None
     return dict(recipe=recipe.name, **told, **figure, ours=mean(acc), sd=sd, n=len(acc),
                 folds=len({r.get('fold') for r in rs} - {None}), best=mean(best),
-                seconds=_seconds(rs), status='not run' if not stored else f'stale ({stale})' if stale else 'ok')
+                dirty=sum(bool(r.get('dirty')) for r in rs), seconds=_seconds(rs),
+                status='not run' if not stored else f'stale ({stale})' if stale else 'ok')
 
 def scoreboard(
     recipes:dict, # name → recipe (has name, title, story, source, params, epochs, seed_figure, recipe_hash)
     path=None, # a folder of stored results; None: the one of this package
 ):
-    "One row a recipe: the seed's figure, ours (mean and standard deviation of `n` seeds), {hardware: seconds}, status"
+    "One row a recipe: the published figure, ours (mean and sd of `n` seeds), {hardware: seconds}, status"
     stored = {}
     for f, r in _stored(path): stored.setdefault(f.parent.name, {})[f.name] = r
     return pd.DataFrame([_score(r, stored.get(name, {})) for name, r in recipes.items()])
@@ -686,22 +687,23 @@ def scoreboard_md(
     recipes, # as in `scoreboard`, or a DataFrame made by it
     path=None, # a folder of stored results; None: the one of this package
 ):
-    "The scoreboard as a markdown table, accuracies in percent"
+    "The scoreboard as a markdown table, accuracies in percent; †: some runs come from uncommitted code"
     df = recipes if isinstance(recipes, pd.DataFrame) else scoreboard(recipes, path)
     clean = lambda s: str(s).replace('|', '\\|').replace('\n', ' ')
-    def seed(r):
+    def published(r):
         if _none(r.seed_value): return '–'
         value = f'{r.seed_value:.4f}' if 'loss' in str(r.seed_metric) else percent(r.seed_value)
         return f'{value} ({clean(r.seed_metric)})' if r.seed_metric else value
     def ours(r):
         if _none(r.ours): return 'not run'
         sd, folds = '' if _none(r.sd) else f' ± {100*r.sd:.2f}', f', {r.folds} folds' if r.folds else ''
-        return f'{percent(r.ours)}{sd} (n = {r.n}{folds})' + (' **stale**' if r.status.startswith('stale') else '')
+        marks = ' †'*bool(r.dirty) + ' **stale**'*r.status.startswith('stale')
+        return f'{percent(r.ours)}{sd} (n = {r.n}{folds}){marks}'
     def cells(r):
-        return [f'`{clean(r.recipe)}`', clean(r.source), _num(r.params, ','), f'{r.epochs}', seed(r), ours(r),
+        return [f'`{clean(r.recipe)}`', clean(r.source), _num(r.params, ','), f'{r.epochs}', published(r), ours(r),
                 percent(r.best), ' / '.join('–' if _none(s) else f'{s:,.0f} s' for s in r.seconds.values()) or '–',
                 ' / '.join(clean(hw) or '–' for hw in r.seconds) or '–']
-    head = ['recipe', 'data', 'parameters', 'epochs', 'the seed’s figure', 'ours, last epoch', 'best epoch', 'training',
+    head = ['recipe', 'data', 'parameters', 'epochs', 'published', 'ours, last epoch', 'best epoch', 'training',
             'hardware']
     rule = ['---' if i in (0, 1, 4, 8) else '---:' for i in range(len(head))]
     return '\n'.join('| ' + ' | '.join(r) + ' |' for r in [head, rule, *map(cells, df.astype(object).itertuples())])

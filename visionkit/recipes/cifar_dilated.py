@@ -8,7 +8,7 @@ __all__ = ['s7', 'small', 'augmented_accuracy']
 # %% ../../nbs/recipes/cifar_dilated.ipynb #3391e7e3
 from ..core import *
 from .core import *
-from .cifar_resnet import as_seed, best_stage, grey_crops, half_stats, low_sgd, ours, test_images
+from .cifar_resnet import as_seed, best_stage, grey_crops, half_stats, low_sgd, ours, test_note
 from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #e04c6ea3
@@ -25,8 +25,8 @@ def augmented_accuracy(
     return dict(accuracy_augmented=float(accuracy(*preds)))
 
 s7 = as_seed('s7', 'dilated and grouped convolutions', 'cifar_dilated', low_sgd, model=Spec('dilated_net'),
-             params=854_862, stats=half_stats, augment=grey_crops, notes=test_images,
-             seed_figure=published(.8374, 'seed 002, S7, stored log'),
+             params=854_862, stats=half_stats, augment=grey_crops, notes=test_note,
+             seed_figure=published(.8374, 'seed 002, S7, stored log', how='test images cropped and mirrored'),
              score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'))
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #d8dfec39

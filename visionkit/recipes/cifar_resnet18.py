@@ -10,21 +10,22 @@ from dataclasses import replace
 from ..core import *
 from .core import *
 from .cifar_resnet import as_seed, best_stage, ours
-from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_images
+from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_note
 from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
-def _recipe(name, title, figure, stage, **kwargs):
+def _recipe(name, title, figure, stage, how='', **kwargs):
     return as_seed(name, f'ResNet18, {title}', 'cifar_resnet18', stage, model=Spec('resnet18_cifar'), params=11_173_962,
-                   seed_figure=published(figure, f'seed 002, {name.upper()}, stored log'), **kwargs)
+                   seed_figure=published(figure, f'seed 002, {name.upper()}, stored log', how=how), **kwargs)
 
 cutout_26 = (Spec('BatchFlip'), Spec('Cutout', 16, beyond=8), Spec('BatchCrop', 0, size=26))
-s8 = _recipe('s8', 'crop and flip', .8622, low_sgd, stats=half_stats, augment=grey_crops,
-             notes=test_images)
+s8 = _recipe('s8', 'crop and flip', .8622, low_sgd, 'test images cropped and mirrored', stats=half_stats,
+             augment=grey_crops, notes=test_note, score=Spec('visionkit.recipes.cifar_dilated.augmented_accuracy'))
 s9 = _recipe('s9', 'cutout on 26 pixels', .8914, replace(low_sgd, epochs=69), stats=cutout_stats,
              augment=cutout_26)
 s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
-              replace(low_sgd, epochs=49, lr=.00431, sched=Plateau(.1, 10)), stats=cutout_stats, augment=cutout_26,
+              replace(low_sgd, epochs=49, lr=.00431, sched=Plateau(.1, 10)), 'rate lowered by the test loss',
+              stats=cutout_stats, augment=cutout_26,
               notes="The schedule watches the test loss, as the seed had it. The seed's training went on from its "
                     "finder's weights, ours starts anew.")
 as_run = [s8, s9, s10]

@@ -63,7 +63,7 @@ class Recipe:
     def smoke(self):
         "The same network and stages in seconds: an epoch a stage, on every fourth embedded digit at up to 48 pixels"
         from visionkit.data import sources
-        pixels = lambda s: s.size or sources[self.source].size
+        pixels = lambda s: s.size or sources[self.source].shape
         largest = max(max(p) if isinstance(p, tuple) else p for p in map(pixels, self.stages))
         fit = lambda n: max(8, n*min(48, largest)//largest)
         size = lambda s: tuple(map(fit, pixels(s))) if isinstance(pixels(s), tuple) else fit(pixels(s))
@@ -317,6 +317,15 @@ def _full_float32():
     try: yield
     finally: cudnn.allow_tf32 = was
 
+@contextmanager
+def _flushed_denormals():
+    "A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to: 0 instead"
+    import torch
+    was = not torch.full((1,), 1e-40).mul(1).any()
+    torch.set_flush_denormal(True) # torch's own threads take it over as they start
+    try: yield
+    finally: torch.set_flush_denormal(was)
+
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
     from visionkit.interpret import Predictions
@@ -324,18 +333,25 @@ def _add_tta(result, learn, n):
     result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
+@contextmanager
+def _epoch_lines(learn):
+    "Tell each epoch in a line of names and figures, as suits a file, in place of fastai's bar and table"
+    def line(log):
+        told = zip(learn.recorder.metric_names, log)
+        print(', '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in told), flush=True)
+    learn.logger = line
+    with learn.no_bar(): yield
+
 @_full_float32()
+@_flushed_denormals()
 def _train(recipe, about, folder, split, bars):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
-    from fastai.vision.all import set_seed, torch
+    from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.noise import label_issues, soften
     from visionkit.report import html_report
     from visionkit.train import AutoPrecision, loader_stats, read_weights, save_weights
-    # A CPU needs many times as long for denormal numbers, which Adam's averages of dead channels decay to;
-    # threads take this over from the first one
-    torch.set_flush_denormal(True)
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     taught = _teacher(recipe, folder, bars) if recipe.teacher else None
@@ -351,7 +367,7 @@ def _train(recipe, about, folder, split, bars):
     if taught: learn.teacher, seconds['teacher'] = taught
     dls = learn.dls
     dls_at = lambda s: dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
-    with nullcontext() if bars else learn.no_bar():
+    with nullcontext() if bars else _epoch_lines(learn):
         rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors',
@@ -410,6 +426,10 @@ def stored_runs(
     return [r for r in found if r['fold'] is None] or found
 
 # %% ../../nbs/recipes/core.ipynb #387a46be
+def _looks(settings):
+    "What decides how a network looks at an image: of `settings`, a recipe as JSON"
+    return [settings[k] for k in ('source', 'model', 'n_in', 'loss')] + [settings['stages'][-1]['size']]
+
 def load_run(
     folder, # a finished run's folder
 ):
@@ -421,8 +441,8 @@ def load_run(
     about = _read_json(folder/'recipe.json')
     recipe = get_recipe(about.get('recipe', ''))
     if about.get('smoke'): recipe = recipe.smoke()
-    if recipe.recipe_hash != about.get('recipe_hash'):
-        raise InputError(f'{folder} was trained by another version of {recipe.name}: train it anew')
+    if _looks(to_json(recipe)) != _looks(about['settings']):
+        raise InputError(f'{folder} was trained when {recipe.name} had another network or image size: train it anew')
     model = recipe_model(recipe)
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
 
@@ -440,7 +460,7 @@ def run_loader(
     stage = recipe.stages[-1]
     image = OpenImage(PILImageBW if recipe.n_in == 1 else PILImage)
     dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
-    resize = CenterResize(stage.size or sources[recipe.source].size)
+    resize = CenterResize(stage.size or sources[recipe.source].shape)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
     return CachedDL(dsets, bs=stage.bs, after_item=[resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize])
 
