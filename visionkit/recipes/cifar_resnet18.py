@@ -24,7 +24,7 @@ s8 = _recipe('s8', 'crop and flip', .8622, low_sgd, 'test images cropped and mir
 s9 = _recipe('s9', 'cutout on 26 pixels', .8914, replace(low_sgd, epochs=69), stats=cutout_stats,
              augment=cutout_26)
 s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
-              replace(low_sgd, epochs=49, lr=.00431, sched=Plateau(.1, 10)), 'rate lowered by the test loss',
+              replace(low_sgd, epochs=49, lr=.00431, sched=Plateau(.1, 10)), 'schedule steered by the test set',
               stats=cutout_stats, augment=cutout_26,
               notes="The schedule watches the test loss, as the seed had it. The seed's training went on from its "
                     "finder's weights, ours starts anew.")
