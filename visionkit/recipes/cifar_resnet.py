@@ -100,16 +100,14 @@ best = ours('best', 'nine residual layers, our training', 'cifar_resnet', best_s
             seed_figure=published(.9305, 'seed 004, stored log'))
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #197d6573
-def claims(
-    epochs:int=6, # of each run
-):
+def claims():
     "{what: recipe} of short runs that put the seeds' claims to the test, for `tune`"
     def short(recipe, decay=None, **stage):
         first = recipe.stages[0]
         if decay: stage['opt'] = Spec(first.opt.name, weight_decay=decay)
-        return replace(recipe, name='cifar-claims', tune=tune_cifar, stages=(replace(first, epochs=epochs, **stage),))
-    first_rate = lambda div: replace(era.stages[0].sched, div=div, final_div=2000*100/div) # the last stays as it is
-    return {'001, div_factor 2000': short(era), '001, div_factor 10': short(era, sched=first_rate(10)),
+        return replace(recipe, name='cifar-claims', tune=tune_cifar, stages=(replace(first, epochs=6, **stage),))
+    higher_start = replace(era.stages[0].sched, div=10, final_div=20_000) # and the same end
+    return {'001, div_factor 2000': short(era), '001, div_factor 10': short(era, sched=higher_start),
             '001, constant .0465': short(era, sched=Constant()),
             '001, constant .00465': short(era, sched=Constant(), lr=.00465),
             '004, no decay': short(tsai), '004, decay .001': short(tsai, .001), '004, decay .01': short(tsai, .01)}

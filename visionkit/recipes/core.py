@@ -442,7 +442,7 @@ def load_run(
     recipe = get_recipe(about.get('recipe', ''))
     if about.get('smoke'): recipe = recipe.smoke()
     if _looks(to_json(recipe)) != _looks(about['settings']):
-        raise InputError(f'{folder} was trained when {recipe.name} had another network or image size: train it anew')
+        raise InputError(f'{folder} is of a {recipe.name} with another network, loss, data or size: train it anew')
     model = recipe_model(recipe)
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
 
