@@ -55,7 +55,7 @@ def check_sizes():
 
 def check_colab():
     "Recipes and tutorials ask for a GPU, install only on Colab and get data through `get_source` or a recipe"
-    pages = [p for d in ('recipes', 'tutorials') for p in (ROOT/'nbs'/d).glob('*.ipynb') if p.stem != 'core']
+    pages = [p for d in ('recipes', 'tutorials') for p in (ROOT/'nbs'/d).glob('*.ipynb') if p.stem not in ('core', 'stored')]
     for p in pages:
         nb = json.loads(p.read_text(encoding='utf-8'))
         text = '\n'.join(''.join(c['source']) for c in nb['cells'])

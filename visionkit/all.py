@@ -9,3 +9,4 @@ from visionkit.interpret import *
 from visionkit.noise import *
 from visionkit.report import *
 from visionkit.recipes.core import *
+from visionkit.recipes.stored import *

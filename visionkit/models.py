@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
-           'eva_f3', 'Residual', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat', 'eva_s11', 'separable',
-           'small_resnet', 'place_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat', 'body_groups', 'load_body',
-           'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
+           'eva_f3', 'Residual', 'cosine_filters', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat',
+           'eva_s11', 'separable', 'small_resnet', 'place_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat',
+           'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net',
+           'digits_net']
 
 # %% ../nbs/04_models.ipynb #390b29bd
 from copy import deepcopy
 from functools import partial
+from operator import mul
 import torch, torch.nn.functional as F
-from fastai.layers import ConvLayer, LinBnDrop, ResBlock
+from fastai.layers import ConvLayer, Lambda, LinBnDrop, ResBlock
 from torch import nn
 from torchvision.models import resnet18
 from .core import InputError
@@ -33,14 +35,15 @@ def conv(
     ni:int, # channels in
     nf:int, # channels out
     ks:int=3, # kernel size; no padding unless `padding` is passed
-    then:str='', # what follows, in order: `B`atch norm, `R`eLU, `D`ropout, `M`ax-pool by two
+    then:str='', # what follows, in order: `B`atch norm, `R`eLU (or `act`), `D`ropout, `M`ax-pool by two
     drop:float=0., # probability of `D`
     bias:bool=False, # a bias in the convolution?
     norm=nn.BatchNorm2d, # what `B` is: a function of the number of channels
+    act=nn.ReLU, # what `R` is
     **kwargs, # the rest of `nn.Conv2d`: padding, stride, dilation, groups, padding_mode
 )->nn.Sequential:
     "A convolution and the layers that `then` spells"
-    make = dict(B=lambda: norm(nf), R=nn.ReLU, D=lambda: FastDropout(drop), M=lambda: nn.MaxPool2d(2))
+    make = dict(B=lambda: norm(nf), R=act, D=lambda: FastDropout(drop), M=lambda: nn.MaxPool2d(2))
     if not set(then) <= set(make): raise InputError(f"then={then!r}: a layer is one of {', '.join(make)}")
     return nn.Sequential(nn.Conv2d(ni, nf, ks, bias=bias, **kwargs), *[make[o]() for o in then])
 
@@ -202,6 +205,16 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(*layers)
     def forward(self, x): return x + self.layers(x)
 
+# %% ../nbs/04_models.ipynb #69b25ec8
+def cosine_filters(
+    w:torch.Tensor, # a convolution's weights: filters, channels, height, width
+):
+    "Set the first filters of `w`, in place, to the cosine waves (DCT-II) of its patches and their negatives"
+    waves = [F.normalize(torch.cos(torch.pi/n*torch.arange(n)[:, None]*(torch.arange(n) + .5))) for n in w.shape[1:]]
+    found = torch.einsum('ax,by,cz->abcxyz', *waves).flatten(0, 2)
+    found = torch.cat([found, -found])[:len(w)]
+    with torch.no_grad(): w[:len(found)] = found*w.flatten(1).norm(dim=1).mean()
+
 # %% ../nbs/04_models.ipynb #a7afc234
 def custom_resnet(
     n_in:int=3, # channels of the image (32 pixels square)
@@ -210,17 +223,25 @@ def custom_resnet(
     branch_drop:float|None=None, # dropout in the two blocks with a residual branch, if another (seed 001: .05)
     padding_mode:str='zeros', # `nn.Conv2d`'s, for every convolution (seed 001: reflect)
     linear:bool=False, # end in a linear layer, not a 1×1 convolution? (seed 001)
+    act:str='ReLU', # every activation, by its name in `torch.nn`
+    splits:int=1, # ghost batches; 1 is plain batch norm
+    scale:float=1., # of the logits
+    cosines:bool=False, # start the first layer with `cosine_filters`?
 )->nn.Sequential:
     "The nine-layer residual network of seeds 001 and 004, 6,573,120 parameters; the defaults are seed 004's"
-    c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop)
+    norm = partial(GhostBatchNorm, splits=splits) if splits > 1 else nn.BatchNorm2d
+    c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=norm, act=getattr(nn, act))
     b = partial(c, drop=drop if branch_drop is None else branch_drop)
-    return nn.Sequential(
+    m = nn.Sequential(
         c(n_in, 64, then='BRD'),
         b( 64, 128, then='MBRD'), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
         c(128, 256, then='MBRD'),
         b(256, 512, then='MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
         nn.MaxPool2d(4),
-        *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]))
+        *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]),
+        *([Lambda(partial(mul, scale))] if scale != 1 else []))
+    if cosines: cosine_filters(m[0][0].weight)
+    return m
 
 # %% ../nbs/04_models.ipynb #f7546be8
 def resnet18_cifar(

@@ -9,7 +9,6 @@ __all__ = ['s7', 'small', 'augmented_accuracy']
 from ..core import *
 from .core import *
 from .cifar_resnet import as_seed, best_stage, grey_crops, half_stats, low_sgd, ours, test_note
-from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_dilated.ipynb #e04c6ea3
 def augmented_accuracy(

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['on_cifar', 'low_sgd', 'half_stats', 'cutout_stats', 'grey_crops', 'test_note', 'era', 'tsai', 's11', 'as_run',
-           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'as_seed', 'best_stage', 'ours', 'claims', 'plot_cams']
+           'tune_cifar', 'cifar_stats', 'cifar_views', 'best', 'as_seed', 'best_stage', 'ours', 'claims']
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #abe09af4
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #53ee3c1e
 on_cifar = dict(source='cifar10', split=Spec('GrandparentSplitter', train_name='train', valid_name='test'),
@@ -111,25 +110,3 @@ def claims():
             '001, constant .0465': short(era, sched=Constant()),
             '001, constant .00465': short(era, sched=Constant(), lr=.00465),
             '004, no decay': short(tsai), '004, decay .001': short(tsai, .001), '004, decay .01': short(tsai, .01)}
-
-# %% ../../nbs/recipes/cifar_resnet.ipynb #9a594ea7
-def plot_cams(
-    steps, # recipes
-    n:int=9, # images of each
-):
-    "The `n` worst test images of each recipe's first stored run with heat maps, true → predicted; None: there are none"
-    import base64, io, json
-    import matplotlib.pyplot as plt
-    from PIL import Image
-    maps = lambda s, r: results_dir()/s.name/f"{r['seed']}.cams"
-    shown = [(s, r, maps(s, r)) for s in steps for r in [r for r in stored_runs(s) if maps(s, r).exists()][:1]]
-    if not shown: return None
-    fig, axs = plt.subplots(len(shown), n, figsize=(n, 1.3*len(shown)), layout='constrained', squeeze=False)
-    for (step, run, file), row in zip(shown, axs):
-        cams = json.loads(file.read_text(encoding='utf-8'))
-        for ax, w in zip(row, run['worst']):
-            ax.imshow(Image.open(io.BytesIO(base64.b64decode(cams[w['path']]))))
-            ax.set_title(f"{w['true']} →\n{w['pred']}", fontsize=7)
-            ax.set(xticks=[], yticks=[], frame_on=False)
-        row[0].set_ylabel(step.name, fontsize=8)
-    return fig

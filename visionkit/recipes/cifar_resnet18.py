@@ -11,7 +11,6 @@ from ..core import *
 from .core import *
 from .cifar_resnet import as_seed, best_stage, ours
 from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_note
-from .mnist_ladder import published
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
 def _recipe(name, title, figure, stage, how='', **kwargs):

@@ -8,7 +8,7 @@ __all__ = ['s4', 'rotation', 'f1', 'f2', 'f3', 'f4', 'steps']
 # %% ../../nbs/recipes/mnist_eva.ipynb #5f3d519a
 from ..core import *
 from .core import *
-from .mnist_ladder import on_mnist, published, sgd
+from .mnist_ladder import on_mnist, sgd
 
 # %% ../../nbs/recipes/mnist_eva.ipynb #9dc7cdea
 _log = (97.62, 98.77, 98.84, 98.89, 99.14, 98.96, 99.28, 99.10, 99.11, 99.06,

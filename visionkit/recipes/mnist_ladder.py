@@ -4,27 +4,17 @@
 
 # %% auto #0
 __all__ = ['on_mnist', 'sgd', 'step0', 'step1', 'step2', 'step3', 'step4', 'jitter', 'step5', 'one_cycle', 'step6', 'ladder',
-           'published', 'ladder_step', 'rung', 'ladder_table', 'plot_ladder', 'plot_epochs', 'errors_table',
-           'plot_worst']
+           'ladder_step', 'plot_ladder']
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #f743ceb8
 from ..core import *
 from .core import *
+from .stored import short_name
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9073b023
 on_mnist = dict(source='mnist', n_in=1, split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
                 stats=((.1307,), (.3081,)))
 sgd = Stage(bs=128, epochs=15, lr=.01, sched=Constant(), opt=Spec('torch.optim.SGD', momentum=.9))
-
-def published(
-    value, # test accuracy after the last epoch
-    source, # where it stands
-    log=None, # the same after each epoch, in %
-    how='', # what sets it apart from other such figures
-):
-    "A `Recipe.seed_figure`"
-    return dict(value=value, metric=f'test accuracy, last epoch{how and ", "}{how}', source=source,
-                **(dict(log=[round(a/100, 4) for a in log]) if log else {}))
 
 def ladder_step(
     i:int, # 0 to 6
@@ -61,33 +51,6 @@ _log = 96.34, 98.02, 98.44, 98.95, 99.06, 99.24, 99.23, 99.36, 99.29, 99.53, 99.
 step6 = ladder_step(6, 6_720, 'the one-cycle schedule', .9950, one_cycle, _log, augment=jitter)
 ladder = [step0, step1, step2, step3, step4, step5, step6]
 
-# %% ../../nbs/recipes/mnist_ladder.ipynb #4da8b350
-def rung(
-    step, # a recipe
-):
-    "Its short name: what follows the last dash, without the word 'step'"
-    return step.name.split('-')[-1].removeprefix('step')
-
-def ladder_table(
-    steps=ladder, # recipes
-):
-    "The steps of a ladder as a DataFrame: parameters, the seed's and our accuracies in %, seconds of training"
-    import pandas as pd
-    from statistics import fmean
-    rows = []
-    for step in steps:
-        row, runs, log = (dict(step=rung(step), new=step.title.split(': ')[1], params=step.params),
-                          stored_runs(step), step.seed_figure.get('log'))
-        row['seed_test'] = 100*step.seed_figure['value']
-        if log: row['seed_last_five'] = 100*fmean(log[-5:])
-        if runs:
-            row.update(test=100*fmean([r['metrics']['accuracy_last'] for r in runs]),
-                       last_five=100*fmean([fmean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
-                       train=100*fmean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
-                       seconds=fmean([r['seconds']['train'] for r in runs]))
-        rows.append(row)
-    return pd.DataFrame(rows).set_index('step')
-
 # %% ../../nbs/recipes/mnist_ladder.ipynb #eb3c9022
 def plot_ladder(
     steps=ladder, # recipes
@@ -103,7 +66,7 @@ def plot_ladder(
         # A small shift keeps steps of equally many parameters apart
         x = step.params*1.04**sum(s.params == step.params for s in steps[:i])
         ax.scatter(x, figure, color='tab:gray', zorder=2)
-        ax.annotate(rung(step), (x, figure), xytext=(-6, -3), textcoords='offset points', fontsize=9,
+        ax.annotate(short_name(step), (x, figure), xytext=(-6, -3), textcoords='offset points', fontsize=9,
                     ha='right')
         runs = [100*r['metrics']['accuracy_last'] for r in stored_runs(step)]
         ax.scatter([x]*len(runs), runs, color='tab:blue', marker='D', s=18, zorder=3)
@@ -113,63 +76,3 @@ def plot_ladder(
     ax.set(xscale='log', xlabel='parameters', ylabel='test accuracy, %', title='The ladder, step by step')
     ax.legend(fontsize=8)
     return ax
-
-# %% ../../nbs/recipes/mnist_ladder.ipynb #901bf786
-def plot_epochs(
-    steps=ladder, # recipes
-    low:float=96.5, # where the axis of accuracy begins, in %
-):
-    "Training and test accuracy, a line a recipe (first stored run), dotted the seed's log; None if nothing is stored"
-    import matplotlib.pyplot as plt
-    if not any(map(stored_runs, steps)): return None
-    fig, axs = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
-    for step in steps:
-        for run in stored_runs(step)[:1]:
-            for ax, y in zip(axs, ('train_accuracy', 'accuracy')):
-                line, = ax.plot(range(1, step.epochs+1), [100*h[y] for h in run['history']], label=rung(step))
-            log = (step.seed_figure or {}).get('log', ())   # of test accuracies
-            axs[1].plot(range(1, len(log)+1), [100*a for a in log], ':', color=line.get_color(), lw=1)
-    for ax, title in zip(axs, ('training accuracy, %', 'test accuracy, %')):
-        ax.set(ylim=(low, 100), xlabel='epoch', title=title)
-    axs[1].legend(fontsize=7, loc='lower right')
-    return fig
-
-# %% ../../nbs/recipes/mnist_ladder.ipynb #8712abaf
-def errors_table(
-    steps=ladder, # recipes
-):
-    "How many test images the first stored run of each gets wrong, and its most confused pairs"
-    import pandas as pd
-    from visionkit.interpret import confused_pairs, confusion_frame
-    rows = []
-    for step in steps:
-        for run in stored_runs(step)[:1]:
-            frame = confusion_frame(run['confusion'], run['vocab'])
-            pairs = ', '.join(f'{p.true}→{p.pred} {p.n}' for p in confused_pairs(frame, 4).itertuples())
-            rows.append(dict(step=rung(step), errors=int(frame.values.sum() - frame.values.trace()),
-                             most_confused=pairs))
-    return pd.DataFrame(rows, columns=['step', 'errors', 'most_confused']).set_index('step')
-
-# %% ../../nbs/recipes/mnist_ladder.ipynb #22a669fe
-def plot_worst(
-    steps=ladder, # recipes
-    n:int=8, # images of each
-    cols:int=8, # images a row
-):
-    "Figure of the `n` worst test images of each first stored run, true and predicted (None: no run); needs the images"
-    import matplotlib.pyplot as plt
-    from PIL import Image
-    from visionkit.data import get_source
-    shown = [(s, stored_runs(s)[0]) for s in steps if stored_runs(s)]
-    if not shown: return None
-    rows = -(-n//cols)
-    fig, axs = plt.subplots(rows*len(shown), cols, figsize=(cols, 1.25*rows*len(shown)), layout='constrained',
-                            squeeze=False)
-    for ax in axs.flat: ax.set(xticks=[], yticks=[], frame_on=False)
-    for (step, run), part in zip(shown, axs.reshape(len(shown), -1)):
-        for ax, w in zip(part, run['worst'][:n]):
-            ax.imshow(Image.open(get_source(step.source)/w['path']), cmap='gray_r')
-            to = '→' if len(w['true'] + w['pred']) < 10 else ' →\n'
-            ax.set_title(f"{w['true']}{to}{w['pred']} {w['p_pred']:.2f}", fontsize=8)
-        part[0].set_ylabel(rung(step))
-    return fig

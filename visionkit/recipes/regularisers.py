@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..core import *
 from .core import *
 from .mnist_eva import rotation
-from .mnist_ladder import on_mnist, published, sgd
+from .mnist_ladder import on_mnist, sgd
 
 # %% ../../nbs/recipes/regularisers.ipynb #1d38a1e6
 def _stage(bs, wd, cbs):
