@@ -91,12 +91,12 @@ def ours(
 ):
     "A recipe of our own for CIFAR-10, `cifar-{name}`"
     return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', story, stages=(stage,), stats=cifar_stats,
-                           augment=cifar_views, tune=tune_cifar, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1),
-                           **on_cifar, **kwargs))
+                           augment=cifar_views, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), tune=tune_cifar,
+                           tta=4, **on_cifar, **kwargs))
 
 best = ours('best', 'nine residual layers, our training', 'cifar_resnet', best_stage(24, 256, .3, .995),
-            model=Spec('custom_resnet', drop=0.), params=6_573_120,
-            seed_figure=published(.9305, 'seed 004, stored log'))
+            model=Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True), params=6_573_120,
+            drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #197d6573
 def claims():

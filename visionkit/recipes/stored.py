@@ -34,6 +34,8 @@ def results_table(
                        last_five=100*fmean([fmean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
                        train=100*fmean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
                        seconds=fmean([r['seconds']['train'] for r in runs]))
+            looks = [r['metrics']['accuracy_tta'] for r in runs if 'accuracy_tta' in r['metrics']]
+            if looks: row['test_tta'] = 100*fmean(looks)   # by several augmented looks at each image
         rows.append(row)
     return pd.DataFrame(rows).set_index('recipe')
 
