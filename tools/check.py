@@ -55,7 +55,8 @@ def check_sizes():
 
 def check_colab():
     "Recipes and tutorials ask for a GPU, install only on Colab and get data through `get_source` or a recipe"
-    pages = [p for d in ('recipes', 'tutorials') for p in (ROOT/'nbs'/d).glob('*.ipynb') if p.stem not in ('core', 'stored')]
+    pages = [p for d in ('recipes', 'tutorials') for p in (ROOT/'nbs'/d).glob('*.ipynb')
+             if p.stem not in ('core', 'stored')] # modules, not stories
     for p in pages:
         nb = json.loads(p.read_text(encoding='utf-8'))
         text = '\n'.join(''.join(c['source']) for c in nb['cells'])

@@ -284,6 +284,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.models.StrokeNet': ('models.html#strokenet', 'visionkit/models.py'),
                                   'visionkit.models.StrokeNet.__init__': ('models.html#strokenet.__init__', 'visionkit/models.py'),
                                   'visionkit.models.StrokeNet.forward': ('models.html#strokenet.forward', 'visionkit/models.py'),
+                                  'visionkit.models._batch_norm': ('models.html#_batch_norm', 'visionkit/models.py'),
                                   'visionkit.models._eva_skeleton': ('models.html#_eva_skeleton', 'visionkit/models.py'),
                                   'visionkit.models._transparent': ('models.html#_transparent', 'visionkit/models.py'),
                                   'visionkit.models.body_groups': ('models.html#body_groups', 'visionkit/models.py'),

@@ -183,14 +183,17 @@ class GhostBatchNorm(nn.BatchNorm2d):
         return wide.reshape(n, c, h, w)
 
 # %% ../nbs/04_models.ipynb #979bd035
+def _batch_norm(splits, **kwargs):
+    "Function of the number of channels: batch norm over so many ghosts, 1 is torch's own"
+    return partial(GhostBatchNorm, splits=splits, **kwargs) if splits > 1 else partial(nn.BatchNorm2d, **kwargs)
+
 def eva_f3(
     drop:float=.06, # dropout after each batch norm; 0 leaves the layers out
     splits:int=1, # ghost batches; 1 is plain batch norm
     momentum:float=.1, # share of the latest batch in the running statistics
 ):
     "Seed 002, S5 F3: seven 3×3 and two 1×1 convolutions, 7,216 parameters"
-    norm = (partial(GhostBatchNorm, splits=splits, momentum=momentum) if splits > 1
-            else partial(nn.BatchNorm2d, momentum=momentum))
+    norm = _batch_norm(splits, momentum=momentum)
     c = partial(conv, then='RBD' if drop else 'RB', drop=drop, bias=True, norm=norm)
     p = partial(c, padding=1)
     return nn.Sequential(p(1, 8), p(8, 12), conv(12, 6, 1, bias=True), nn.MaxPool2d(2),
@@ -229,8 +232,7 @@ def custom_resnet(
     cosines:bool=False, # start the first layer with `cosine_filters`?
 )->nn.Sequential:
     "The nine-layer residual network of seeds 001 and 004, 6,573,120 parameters; the defaults are seed 004's"
-    norm = partial(GhostBatchNorm, splits=splits) if splits > 1 else nn.BatchNorm2d
-    c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=norm, act=getattr(nn, act))
+    c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=_batch_norm(splits), act=getattr(nn, act))
     b = partial(c, drop=drop if branch_drop is None else branch_drop)
     m = nn.Sequential(
         c(n_in, 64, then='BRD'),
