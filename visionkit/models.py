@@ -230,16 +230,19 @@ def custom_resnet(
     splits:int=1, # ghost batches; 1 is plain batch norm
     scale:float=1., # of the logits
     cosines:bool=False, # start the first layer with `cosine_filters`?
+    late_pool:bool=False, # pool after the two residual branches, not before? 2.2 times the mult-adds
 )->nn.Sequential:
     "The nine-layer residual network of seeds 001 and 004, 6,573,120 parameters; the defaults are seed 004's"
     c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=_batch_norm(splits), act=getattr(nn, act))
     b = partial(c, drop=drop if branch_drop is None else branch_drop)
+    def block(ni, nf):
+        "A convolution, a residual branch of two, and a pool"
+        layers = [b(ni, nf, then='BRD' if late_pool else 'MBRD'),
+                  Residual(b(nf, nf, then='BRD'), b(nf, nf, then='BRD'))]
+        return layers + [nn.MaxPool2d(2)] if late_pool else layers
     m = nn.Sequential(
-        c(n_in, 64, then='BRD'),
-        b( 64, 128, then='MBRD'), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
-        c(128, 256, then='MBRD'),
-        b(256, 512, then='MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
-        nn.MaxPool2d(4),
+        c(n_in, 64, then='BRD'), *block(64, 128),
+        c(128, 256, then='MBRD'), *block(256, 512), nn.MaxPool2d(4),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]),
         *([Lambda(partial(mul, scale))] if scale != 1 else []))
     if cosines: cosine_filters(m[0][0].weight)
