@@ -161,7 +161,7 @@ def eva_f2():
 
 # %% ../nbs/04_models.ipynb #a04b325e
 class GhostBatchNorm(nn.BatchNorm2d):
-    "`nn.BatchNorm2d` that normalises every `splits`-th image of the batch with its like; weight and bias are shared"
+    "`nn.BatchNorm2d` that normalises `splits` parts of a batch, each by itself; weight and bias are shared"
     def __init__(self,
         num_features:int, # channels
         splits:int=2, # ghosts a batch; the batch size must be a multiple
@@ -178,6 +178,10 @@ class GhostBatchNorm(nn.BatchNorm2d):
         if n % k:
             raise InputError(f'a batch of {n} images cannot be split in {k}: '
                              'choose another batch size, or drop_last=True')
+        if x.device.type == 'cpu' and x.is_contiguous(memory_format=torch.channels_last):
+            parts = zip(x.chunk(k), self.running_mean.view(k, c), self.running_var.view(k, c))
+            return torch.cat([F.batch_norm(part, mean, var, self.weight, self.bias, training=True,
+                                           momentum=self.momentum, eps=self.eps) for part, mean, var in parts])
         wide = F.batch_norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k),
                             self.bias.repeat(k), training=True, momentum=self.momentum, eps=self.eps)
         return wide.reshape(n, c, h, w)
@@ -251,12 +255,17 @@ def custom_resnet(
 # %% ../nbs/04_models.ipynb #f7546be8
 def resnet18_cifar(
     n_out:int=10, # classes
+    act:str='ReLU', # every activation, by its name in `torch.nn`
+    splits:int=1, # ghost batches; 1 is plain batch norm
+    cosines:bool=False, # start the first layer with `cosine_filters`?
 ):
     "ResNet18 with a 3×3 stem and no first pool, for images of 32 pixels, 11,173,962 parameters"
-    net = resnet18(num_classes=n_out)
+    net = resnet18(num_classes=n_out, norm_layer=_batch_norm(splits))
     net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     for l in net.modules():
         if isinstance(l, nn.Conv2d): l.reset_parameters()
+        if act != 'ReLU' and hasattr(l, 'relu'): l.relu = getattr(nn, act)()
+    if cosines: cosine_filters(net.conv1.weight)
     return net
 
 # %% ../nbs/04_models.ipynb #65603edf
