@@ -30,6 +30,5 @@ s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
 as_run = [s8, s9, s10]
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #2f16f937
-best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', best_stage(24, 256, .3, .995),
-              model=Spec('resnet18_cifar', act='GELU', splits=8, cosines=True), params=11_173_962, drop_last=True,
-              seed_figure=published(.8987, 'seed 002, S10, stored log'))
+best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', best_stage(24), model=Spec('resnet18_cifar'),
+              params=11_173_962, seed_figure=published(.8987, 'seed 002, S10, stored log'))
