@@ -255,17 +255,12 @@ def custom_resnet(
 # %% ../nbs/04_models.ipynb #f7546be8
 def resnet18_cifar(
     n_out:int=10, # classes
-    act:str='ReLU', # every activation, by its name in `torch.nn`
-    splits:int=1, # ghost batches; 1 is plain batch norm
-    cosines:bool=False, # start the first layer with `cosine_filters`?
 ):
     "ResNet18 with a 3×3 stem and no first pool, for images of 32 pixels, 11,173,962 parameters"
-    net = resnet18(num_classes=n_out, norm_layer=_batch_norm(splits))
+    net = resnet18(num_classes=n_out)
     net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     for l in net.modules():
         if isinstance(l, nn.Conv2d): l.reset_parameters()
-        if act != 'ReLU' and hasattr(l, 'relu'): l.relu = getattr(nn, act)()
-    if cosines: cosine_filters(net.conv1.weight)
     return net
 
 # %% ../nbs/04_models.ipynb #65603edf
