@@ -178,13 +178,12 @@ class GhostBatchNorm(nn.BatchNorm2d):
         if n % k:
             raise InputError(f'a batch of {n} images cannot be split in {k}: '
                              'choose another batch size, or drop_last=True')
-        if x.device.type == 'cpu' and x.is_contiguous(memory_format=torch.channels_last):
+        norm = partial(F.batch_norm, training=True, momentum=self.momentum, eps=self.eps)
+        if x.device.type == 'cpu' and x.is_contiguous(memory_format=torch.channels_last): # a reshape would copy it
             parts = zip(x.chunk(k), self.running_mean.view(k, c), self.running_var.view(k, c))
-            return torch.cat([F.batch_norm(part, mean, var, self.weight, self.bias, training=True,
-                                           momentum=self.momentum, eps=self.eps) for part, mean, var in parts])
-        wide = F.batch_norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k),
-                            self.bias.repeat(k), training=True, momentum=self.momentum, eps=self.eps)
-        return wide.reshape(n, c, h, w)
+            return torch.cat([norm(*part, self.weight, self.bias) for part in parts])
+        return norm(x.reshape(n//k, k*c, h, w), self.running_mean, self.running_var, self.weight.repeat(k),
+                    self.bias.repeat(k)).reshape(n, c, h, w)
 
 # %% ../nbs/04_models.ipynb #979bd035
 def _batch_norm(splits, **kwargs):
@@ -239,14 +238,14 @@ def custom_resnet(
     "The nine-layer residual network of seeds 001 and 004, 6,573,120 parameters; the defaults are seed 004's"
     c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=_batch_norm(splits), act=getattr(nn, act))
     b = partial(c, drop=drop if branch_drop is None else branch_drop)
-    def block(ni, nf):
-        "A convolution, a residual branch of two, and a pool"
-        layers = [b(ni, nf, then='BRD' if late_pool else 'MBRD'),
-                  Residual(b(nf, nf, then='BRD'), b(nf, nf, then='BRD'))]
-        return layers + [nn.MaxPool2d(2)] if late_pool else layers
+    first = 'BRD' if late_pool else 'MBRD'
     m = nn.Sequential(
-        c(n_in, 64, then='BRD'), *block(64, 128),
-        c(128, 256, then='MBRD'), *block(256, 512), nn.MaxPool2d(4),
+        c(n_in, 64, then='BRD'),
+        b( 64, 128, then=first), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
+        *([nn.MaxPool2d(2)] if late_pool else []),
+        c(128, 256, then='MBRD'),
+        b(256, 512, then=first), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
+        nn.MaxPool2d(8 if late_pool else 4),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]),
         *([Lambda(partial(mul, scale))] if scale != 1 else []))
     if cosines: cosine_filters(m[0][0].weight)
