@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'AutoPrecision',
-           'EMA', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats', 'set_loader_stats',
-           'Checkpoint', 'stage_cbs', 'write_history', 'save_weights', 'read_weights', 'load_weights']
+           'orthogonalize', 'Muon', 'EMA', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats',
+           'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights', 'read_weights',
+           'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, io, json, time
@@ -184,6 +185,49 @@ class AutoPrecision(MixedPrecision):
         self.inside = False
     # An exception in a batch must not leave autocast switched on for the rest of the session
     def after_cancel_batch(self): self.after_loss()
+
+# %% ../nbs/05_train.ipynb #d879aa70
+@torch.no_grad()
+def orthogonalize(
+    m:Tensor, # (rows, columns)
+    steps:int=3, # of the iteration: more for a matrix with very small singular values
+)->Tensor: # like `m`
+    "About U·Vᵀ of `m`'s singular value decomposition U·S·Vᵀ, by Newton-Schulz steps with Jordan's factors (2024)"
+    x = m if m.shape[0] <= m.shape[1] else m.T
+    x = (x/x.norm().clamp(min=1e-12)).to(fast_dtype(m.device))
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), x, beta=3.4445)
+    return (x if m.shape[0] <= m.shape[1] else x.T).to(m.dtype)
+
+# %% ../nbs/05_train.ipynb #b0b6563b
+class Muon(torch.optim.Optimizer):
+    "Turn the filters of convolutions (Jordan's Muon, 2024), train all other weights by SGD with Nesterov's momentum"
+    def __init__(self,
+        params, # of networks with a batch norm after each convolution of more than one pixel
+        lr:float=.3, # of all other weights
+        turn:float=1/12, # rate of filters in parts of `lr`: a step turns one by up to about `turn`*`lr` radians
+        momentum:float=.9,
+        weight_decay:float=0., # of all other weights: the length of filters is fixed, 1 in the (quadratic) mean
+    ):
+        super().__init__(params, dict(lr=lr, turn=turn, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = closure and torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for p in group['params']:
+                if p.grad is not None: self._step(p, **group)
+        return loss
+
+    def _step(self, p, lr, turn, momentum, weight_decay, **_):
+        state, turns = self.state[p], p.ndim == 4 and p[0, 0].numel() > 1
+        if not state: state['momentum_buffer'] = torch.zeros_like(p)
+        grad = p.grad if turns else p.grad.add(p, alpha=weight_decay)
+        grad = grad.add(state['momentum_buffer'].mul_(momentum).add_(grad), alpha=momentum)
+        if not turns: return p.add_(grad, alpha=-lr)
+        p.add_(orthogonalize(grad.flatten(1)).view_as(p), alpha=-lr*turn)
+        p.mul_(len(p)**.5/p.norm())
 
 # %% ../nbs/05_train.ipynb #63289db9
 class EMA(Callback):
