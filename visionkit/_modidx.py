@@ -515,6 +515,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.report.Run.state': ('report.html#run.state', 'visionkit/report.py'),
                                   'visionkit.report._apart': ('report.html#_apart', 'visionkit/report.py'),
                                   'visionkit.report._confusions': ('report.html#_confusions', 'visionkit/report.py'),
+                                  'visionkit.report._counted': ('report.html#_counted', 'visionkit/report.py'),
                                   'visionkit.report._curves': ('report.html#_curves', 'visionkit/report.py'),
                                   'visionkit.report._facts': ('report.html#_facts', 'visionkit/report.py'),
                                   'visionkit.report._history_frame': ('report.html#_history_frame', 'visionkit/report.py'),

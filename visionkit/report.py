@@ -656,13 +656,17 @@ def _seconds(rs):
     known = {hw: [s for s in several if not _none(s)] for hw, several in spent.items()}
     return {hw: float(np.mean(s)) if s else None for hw, s in known.items()}
 
-def _score(recipe, stored):
-    "The scoreboard's row of `recipe`, given its stored results {file name: content}"
-    whys = {f: _why_stale(recipe, r) if isinstance(r, dict) else 'not readable' for f, r in stored.items()}
+def _counted(stored, whys):
+    "Those of `stored` that the scoreboard counts: whole runs before folds, none that is stale if any is not"
     usable = {f: r for f, r in stored.items() if isinstance(r, dict) and r.get('metrics') and not misshapen(r)
               and not r.get('smoke')}
     good = [r for f, r in usable.items() if not whys[f]] or list(usable.values())
-    rs = [r for r in good if r.get('fold') is None] or good
+    return [r for r in good if r.get('fold') is None] or good
+
+def _score(recipe, stored):
+    "The scoreboard's row of `recipe`, given its stored results {file name: content}"
+    whys = {f: _why_stale(recipe, r) if isinstance(r, dict) else 'not readable' for f, r in stored.items()}
+    rs = _counted(stored, whys)
     acc, best = _per_seed(rs, 'accuracy_last'), _per_seed(rs, 'accuracy_best')
     mean, stale = lambda x: float(np.mean(x)) if len(x) else None, '; '.join(f'{f}: {w}' for f, w in whys.items() if w)
     told = {k: getattr(recipe, k) for k in ('title', 'story', 'source', 'params', 'epochs')}
