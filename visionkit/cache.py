@@ -57,7 +57,7 @@ class CachedDL(TfmdDL):
             else: yield self._batch(idxs)
 
     def _batch(self, idxs):
-        self.idxs = idxs = torch.tensor(idxs) # which items the latest batch holds
+        idxs = torch.tensor(idxs)
         b = tuple(take(idxs, self.device) for take in self.store.take)
         return b if self.store.is_tuple else b[0]
 

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'AutoPrecision',
-           'orthogonalize', 'Muon', 'EMA', 'AlternatingFlip', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain',
-           'loader_stats', 'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights',
-           'read_weights', 'load_weights']
+           'orthogonalize', 'Muon', 'EMA', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats',
+           'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights', 'read_weights',
+           'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, io, json, time
 from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open, torch as st
-from .cache import CachedDL
 from .core import *
 from .models import fast_layout
 
@@ -252,17 +251,6 @@ class EMA(Callback):
     def load_state_dict(self, sd):
         self.steps = sd['steps']
         torch._foreach_copy_(self.mean, [m.to(t.device) for m, t in zip(sd['mean'], self.mean)])
-
-# %% ../nbs/05_train.ipynb #579c0184
-class AlternatingFlip(Callback):
-    "Mirror every training image, left to right, in every other epoch; a random half of them in the first"
-    run_valid = False
-    def before_fit(self):
-        if not isinstance(self.dls.train, CachedDL): raise InputError('AlternatingFlip needs the batches of a CachedDL')
-        self.first = torch.randint(2, (len(self.dls.train_ds),), generator=torch.Generator().manual_seed(0))
-    def before_batch(self):
-        x, mirrored = self.xb[0], (self.first[self.dl.idxs] + self.epoch) % 2 == 1
-        self.learn.xb = torch.where(mirrored.to(x.device)[:,None,None,None], x.flip(3), x), *self.xb[1:]
 
 # %% ../nbs/05_train.ipynb #6b8229ce
 class L1(Callback):
