@@ -397,8 +397,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'visionkit/recipes/cifar_resnet.py'),
                                                 'visionkit.recipes.cifar_resnet.best_stage': ( 'recipes/cifar_resnet.html#best_stage',
                                                                                                'visionkit/recipes/cifar_resnet.py'),
-                                                'visionkit.recipes.cifar_resnet.cifar_hole': ( 'recipes/cifar_resnet.html#cifar_hole',
-                                                                                               'visionkit/recipes/cifar_resnet.py'),
                                                 'visionkit.recipes.cifar_resnet.claims': ( 'recipes/cifar_resnet.html#claims',
                                                                                            'visionkit/recipes/cifar_resnet.py'),
                                                 'visionkit.recipes.cifar_resnet.ours': ( 'recipes/cifar_resnet.html#ours',

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_cifar', 'low_sgd', 'half_stats', 'cutout_stats', 'grey_crops', 'test_note', 'era', 'tsai', 's11', 'as_run',
-           'tune_cifar', 'cifar_stats', 'cifar_crop', 'nesterov', 'muon', 'best', 'as_seed', 'cifar_hole', 'best_stage',
-           'ours', 'claims']
+           'tune_cifar', 'cifar_stats', 'best', 'as_seed', 'best_stage', 'ours', 'claims']
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #abe09af4
 from dataclasses import replace
@@ -70,39 +69,35 @@ as_run = [era, tsai, s11]
 # %% ../../nbs/recipes/cifar_resnet.ipynb #56bda673
 tune_cifar = Spec('StratifiedSplitter', .1, seed=1, within='train')
 cifar_stats = (.4914, .4822, .4465), (.247, .2435, .2616)
-cifar_crop = Spec('BatchCrop', 4, mode='reflect')
-nesterov = Spec('torch.optim.SGD', momentum=.9, nesterov=True, weight_decay=5e-4)
-muon = Spec('Muon', turn=1/12, weight_decay=5e-4)
-
-def cifar_hole(size): return Spec('Cutout', size, p=1., fill=cifar_stats[0], beyond=size//2)
 
 def best_stage(
     epochs:int,
     bs:int=512,
     lr:float=.4, # the highest
     ema:float=.99, # decay of the moving average
-    opt=nesterov,
-    cbs:tuple=(), # besides the moving average
+    opt=Spec('torch.optim.SGD', momentum=.9, nesterov=True, weight_decay=5e-4),
 ):
-    "Training of our own CIFAR-10 recipes: decay 5e-4 and one cycle with its peak after a fifth"
+    "Training of our own CIFAR-10 recipes: one cycle with its peak after a fifth, a moving average of the weights"
     return Stage(bs=bs, epochs=epochs, lr=lr, sched=OneCycle(.2, 25, 1e3, moms=None, anneal='linear'),
-                 opt=opt, cbs=(Spec('EMA', ema), *cbs))
+                 opt=opt, cbs=(Spec('EMA', ema),))
 
 def ours(
     name,
     title,
     story, # the notebook that tells it
     stage,
-    augment:tuple=(cifar_crop, Spec('BatchFlip'), cifar_hole(8)),
+    hole:int=8, # its side in pixels, up to half of which may lie outside the image
     **kwargs # further fields of the recipe
 ):
-    "A recipe of our own for CIFAR-10, `cifar-{name}`"
+    "A recipe of our own for CIFAR-10, `cifar-{name}`: crops, flips and a hole in each training image"
+    augment = (Spec('BatchCrop', 4, mode='reflect'), Spec('BatchFlip'),
+               Spec('Cutout', hole, p=1., fill=cifar_stats[0], beyond=hole//2))
     return register(Recipe(f'cifar-{name}', f'CIFAR-10: {title}', story, stages=(stage,), stats=cifar_stats,
                            augment=augment, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), tune=tune_cifar,
                            tta=4, **on_cifar, **kwargs))
 
-best = ours('best', 'nine residual layers, our training', 'cifar_resnet', best_stage(24, 256, .3, .995, muon),
-            augment=(cifar_crop, Spec('BatchFlip'), cifar_hole(12)), params=6_573_120,
+best = ours('best', 'nine residual layers, our training', 'cifar_resnet',
+            best_stage(24, 256, .3, .995, Spec('Muon', turn=1/12, weight_decay=5e-4)), hole=12, params=6_573_120,
             model=Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True),
             drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
 
