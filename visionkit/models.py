@@ -233,18 +233,16 @@ def custom_resnet(
     splits:int=1, # ghost batches; 1 is plain batch norm
     scale:float=1., # of the logits
     cosines:bool=False, # start the first layer with `cosine_filters`?
-    late_pool:bool=False, # pool after the two residual branches, not before? 2.2 times the mult-adds
+    late_pool:bool=False, # the third pool after the last residual branch, not before? 1.6 times the mult-adds
 )->nn.Sequential:
     "The nine-layer residual network of seeds 001 and 004, 6,573,120 parameters; the defaults are seed 004's"
     c = partial(conv, padding=1, padding_mode=padding_mode, drop=drop, norm=_batch_norm(splits), act=getattr(nn, act))
     b = partial(c, drop=drop if branch_drop is None else branch_drop)
-    first = 'BRD' if late_pool else 'MBRD'
     m = nn.Sequential(
         c(n_in, 64, then='BRD'),
-        b( 64, 128, then=first), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
-        *([nn.MaxPool2d(2)] if late_pool else []),
+        b( 64, 128, then='MBRD'), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
         c(128, 256, then='MBRD'),
-        b(256, 512, then=first), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
+        b(256, 512, then='BRD' if late_pool else 'MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
         nn.MaxPool2d(8 if late_pool else 4),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]),
         *([Lambda(partial(mul, scale))] if scale != 1 else []))
