@@ -223,7 +223,7 @@ def cosine_filters(
 
 # %% ../nbs/04_models.ipynb #a7afc234
 def custom_resnet(
-    n_in:int=3, # channels of the image (32 pixels square)
+    n_in:int=3, # channels of the image
     n_out:int=10, # classes
     drop:float=.1, # dropout after each ReLU
     branch_drop:float|None=None, # dropout in the two blocks with a residual branch, if another (seed 001: .05)
@@ -243,7 +243,7 @@ def custom_resnet(
         b( 64, 128, then='MBRD'), Residual(b(128, 128, then='BRD'), b(128, 128, then='BRD')),
         c(128, 256, then='MBRD'),
         b(256, 512, then='BRD' if late_pool else 'MBRD'), Residual(b(512, 512, then='BRD'), b(512, 512, then='BRD')),
-        nn.MaxPool2d(8 if late_pool else 4),
+        nn.AdaptiveMaxPool2d(1),
         *([nn.Flatten(), nn.Linear(512, n_out, bias=False)] if linear else [conv(512, n_out, 1), nn.Flatten()]),
         *([Lambda(partial(mul, scale))] if scale != 1 else []))
     if cosines: cosine_filters(m[0][0].weight)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'AutoPrecision',
-           'orthogonalize', 'Muon', 'EMA', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain', 'loader_stats',
-           'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights', 'read_weights',
-           'load_weights']
+           'orthogonalize', 'Muon', 'EMA', 'ProgressiveResize', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain',
+           'loader_stats', 'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights',
+           'read_weights', 'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, io, json, time
@@ -251,6 +251,22 @@ class EMA(Callback):
     def load_state_dict(self, sd):
         self.steps = sd['steps']
         torch._foreach_copy_(self.mean, [m.to(t.device) for m, t in zip(sd['mean'], self.mean)])
+
+# %% ../nbs/05_train.ipynb #b7e04c12
+class ProgressiveResize(Callback):
+    "Begin with smaller images: an equal share of the stage's epochs at each of `sizes`, the last as they are"
+    order = AutoPrecision.order - 1
+    def __init__(self, *sizes): self.sizes = sizes # pixels of the shorter side, in training and in validation
+    def before_batch(self):
+        # Counted from the end: the last epoch is one of whole images, however few there are
+        k = len(self.sizes) - (self.n_epoch - 1 - self.epoch)*(len(self.sizes) + 1)//self.n_epoch
+        if k == len(self.sizes): return
+        x, size = self.xb[0], self.sizes[k]
+        h, w = x.shape[-2:]
+        if size >= min(h, w): raise InputError(f'ProgressiveResize to {size} pixels shrinks no image of {h}×{w}: '
+                                               'give smaller sizes')
+        small = h*size//min(h, w), w*size//min(h, w)
+        self.learn.xb = F.interpolate(x, small, mode='bilinear', antialias=True), *self.xb[1:]
 
 # %% ../nbs/05_train.ipynb #6b8229ce
 class L1(Callback):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['on_cifar', 'low_sgd', 'half_stats', 'cutout_stats', 'grey_crops', 'test_note', 'era', 'tsai', 's11', 'as_run',
-           'tune_cifar', 'cifar_stats', 'best', 'as_seed', 'best_stage', 'ours', 'claims']
+           'tune_cifar', 'cifar_stats', 'muon_stage', 'best', 'progressive', 'as_seed', 'best_stage', 'ours', 'claims']
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #abe09af4
 from dataclasses import replace
@@ -96,10 +96,15 @@ def ours(
                            augment=augment, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), tune=tune_cifar,
                            tta=4, **on_cifar, **kwargs))
 
-best = ours('best', 'nine residual layers, our training', 'cifar_resnet',
-            best_stage(24, 256, .3, .995, Spec('Muon', turn=1/12, weight_decay=5e-4)), hole=12, params=6_573_120,
-            model=Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True),
-            drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
+muon_stage = best_stage(24, 256, .3, .995, Spec('Muon', turn=1/12, weight_decay=5e-4))
+def _nine(name, title, stage, **kwargs):
+    model = Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True, **kwargs)
+    return ours(name, f'nine residual layers, {title}', 'cifar_resnet', stage, hole=12, params=6_573_120, model=model,
+                drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
+
+best = _nine('best', 'our training', muon_stage)
+progressive = _nine('progressive', 'our training, small images first',
+                    replace(muon_stage, cbs=(*muon_stage.cbs, Spec('ProgressiveResize', 16, 24))), late_pool=True)
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #197d6573
 def claims():
