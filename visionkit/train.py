@@ -12,6 +12,7 @@ __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'Pla
 import csv, dataclasses, io, json, time
 from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open, torch as st
+from torchvision.transforms.v2.functional import resize
 from .core import *
 from .models import fast_layout
 
@@ -258,15 +259,14 @@ class ProgressiveResize(Callback):
     order = AutoPrecision.order - 1
     def __init__(self, *sizes): self.sizes = sizes # pixels of the shorter side, in training and in validation
     def before_batch(self):
-        # Counted from the end: the last epoch is one of whole images, however few there are
-        k = len(self.sizes) - (self.n_epoch - 1 - self.epoch)*(len(self.sizes) + 1)//self.n_epoch
-        if k == len(self.sizes): return
-        x, size = self.xb[0], self.sizes[k]
+        # Shares are counted from the end: the last epoch is one of whole images, however few there are
+        share = (self.n_epoch - 1 - self.epoch)*(len(self.sizes) + 1)//self.n_epoch
+        if not share: return
+        (x, *others), size = self.xb, self.sizes[-share]
         h, w = x.shape[-2:]
-        if size >= min(h, w): raise InputError(f'ProgressiveResize to {size} pixels shrinks no image of {h}×{w}: '
-                                               'give smaller sizes')
-        small = h*size//min(h, w), w*size//min(h, w)
-        self.learn.xb = F.interpolate(x, small, mode='bilinear', antialias=True), *self.xb[1:]
+        if size >= min(h, w):
+            raise InputError(f'ProgressiveResize to {size} pixels shrinks no image of {h}×{w}: give smaller sizes')
+        self.learn.xb = resize(x, [size]), *others
 
 # %% ../nbs/05_train.ipynb #6b8229ce
 class L1(Callback):
