@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd, pytest
 from safetensors.torch import load_file
 
-# One training in three stages; `when` says where this process kills itself
+# One training in four stages; `when` says where this process kills itself
 TRAIN = '''
 import os, signal, sys
 from fastai.vision.all import *
@@ -37,11 +37,13 @@ def dls_at(stage):
 groups = lambda m: [params(m[:2]), params(m[2:])]
 stages = [Stage(8, bs=128, epochs=2, lr=1e-2, opt=Spec('torch.optim.Adam')),
           Stage(10, bs=256, epochs=2, lr=slice(1e-3, 1e-2), mixup=.4, sched=Plateau(patience=0)),
-          Stage(10, bs=256, epochs=1, lr=1e-3, freeze=True, opt=Spec('torch.optim.SGD', momentum=.9))]
+          Stage(10, bs=256, epochs=1, lr=1e-3, freeze=True, opt=Spec('torch.optim.SGD', momentum=.9)),
+          Stage(10, bs=256, epochs=3, lr=.1, opt=Spec('Muon'), cbs=(Spec('EMA', .9), Spec('ProgressiveResize', 6, 8)))]
 set_seed(3)
 learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accuracy)
 if when == 'mid-epoch': learn.add_cb(KillAt(16))
 if when == 'second stage': learn.add_cb(KillAt(7))
+if when == 'last stage': learn.add_cb(KillAt(6*(1 + 1 + 2) + 1))
 if when == 'mid-write': half_written(3)
 with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=out)
 save_weights(learn.model, Path(out)/'model.safetensors')
@@ -57,11 +59,11 @@ def undisturbed(tmp_path_factory):
     out = tmp_path_factory.mktemp('undisturbed')
     done = train(out)
     assert done.returncode == 0, done.stderr
-    assert list(history(out).stage) == [1, 1, 2, 2, 3]
+    assert list(history(out).stage) == [1, 1, 2, 2, 3, 4, 4, 4]
     return out
 
-def test_killed_four_times(undisturbed, tmp_path):
-    for when in ('mid-write', 'mid-epoch', 'between stages', 'second stage'):
+def test_killed_five_times(undisturbed, tmp_path):
+    for when in ('mid-write', 'mid-epoch', 'between stages', 'second stage', 'last stage'):
         assert train(tmp_path, when).returncode == -9, when
     done = train(tmp_path)
     assert done.returncode == 0, done.stderr

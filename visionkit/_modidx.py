@@ -595,7 +595,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.train.Distil.before_fit': ('train.html#distil.before_fit', 'visionkit/train.py'),
                                  'visionkit.train.EMA': ('train.html#ema', 'visionkit/train.py'),
                                  'visionkit.train.EMA.__init__': ('train.html#ema.__init__', 'visionkit/train.py'),
-                                 'visionkit.train.EMA._swap': ('train.html#ema._swap', 'visionkit/train.py'),
+                                 'visionkit.train.EMA._put': ('train.html#ema._put', 'visionkit/train.py'),
                                  'visionkit.train.EMA._weights': ('train.html#ema._weights', 'visionkit/train.py'),
                                  'visionkit.train.EMA.after_fit': ('train.html#ema.after_fit', 'visionkit/train.py'),
                                  'visionkit.train.EMA.after_step': ('train.html#ema.after_step', 'visionkit/train.py'),

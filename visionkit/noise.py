@@ -95,7 +95,6 @@ def label_learner(
 
 class _NoValidation(Callback):
     "The held-out images are judged once, at the end"
-    order = EMA.order + 1 # it has put the mean weights in by then, and takes them out again
     def before_validate(self): raise CancelValidException
 
 def _fold(learn_at, source, splitter, stages, out):

@@ -24,6 +24,7 @@ def opt_func_of(
     if not isinstance(opt, Spec): return opt
     f, kwargs = opt.resolve(), {k: build(v) for k, v in opt.kwargs.items()}
     is_torch = isinstance(f, type) and issubclass(f, torch.optim.Optimizer)
+    if is_torch and opt.args: raise InputError(f"give {opt.name} its settings by name: Spec('{opt.name}', momentum=.9)")
     return partial(OptimWrapper, opt=f, **kwargs) if is_torch else partial(f, *opt.args, **kwargs)
 
 # %% ../nbs/05_train.ipynb #cc27fe81
@@ -73,13 +74,16 @@ def find_lr(self:Learner,
     num_it:int=100, # batches
 ):
     "`lr_find`'s sweep as a DataFrame (lr, loss), `steep` and `valley` in its `attrs`; the learner is left as it was"
+    def steepest(lrs, *args):
+        if len(lrs) < 2: raise InputError('the sweep is too short to read: give a lower `start_lr` or more batches')
+        return steep(lrs, *args)
     rng, own = get_rng_state(), _loader_rngs(self.dls)
-    try: found = self.lr_find(start_lr, end_lr, num_it, suggest_funcs=(steep, valley), show_plot=False)
+    try: found = self.lr_find(start_lr, end_lr, num_it, suggest_funcs=(steepest, valley), show_plot=False)
     finally:
         set_rng_state(rng)
         _set_loader_rngs(self.dls, own)
     sweep = pd.DataFrame(dict(lr=self.recorder.lrs, loss=[float(l) for l in self.recorder.losses]))
-    sweep.attrs.update(steep=found.steep, valley=found.valley)
+    sweep.attrs.update(steep=found.steepest, valley=found.valley)
     return sweep
 
 def plot_lr(
@@ -193,7 +197,7 @@ def orthogonalize(
     m:Tensor, # (rows, columns)
     steps:int=3, # of the iteration: more for a matrix with very small singular values
 )->Tensor: # like `m`
-    "About U·Vᵀ of `m`'s singular value decomposition U·S·Vᵀ, by Newton-Schulz steps with Jordan's factors (2024)"
+    "About U·Vᵀ of `m`'s singular value decomposition U·S·Vᵀ, by Jordan's Newton-Schulz steps (2024) in `fast_dtype`"
     x = m if m.shape[0] <= m.shape[1] else m.T
     x = (x/x.norm().clamp(min=1e-12)).to(fast_dtype(m.device))
     for _ in range(steps):
@@ -235,19 +239,25 @@ class EMA(Callback):
     "Validate with, and at the end of the stage keep, a moving average of the weights: `decay` of it stays at each step"
     order = AutoPrecision.order + 1
     def __init__(self, decay:float=.999): self.decay = decay
-    def _weights(self): return [t for t in self.model.state_dict().values() if t.is_floating_point()]
-    def before_fit(self): self.steps, self.mean = 0, [t.clone() for t in self._weights()]
+    def _weights(self):
+        return [t.detach() for t in (*self.model.parameters(), *self.model.buffers()) if t.is_floating_point()]
+    def before_fit(self): self.steps, self.mean, self.inside = 0, [t.clone() for t in self._weights()], False
     def after_step(self):
         self.steps += 1
         torch._foreach_lerp_(self.mean, self._weights(), 1 - min(self.decay, (1+self.steps)/(10+self.steps)))
-    def _swap(self):
+    def _put(self, inside):
+        "The mean into the network, or the weights back. Another callback can skip a validation or cut it short"
+        if inside == self.inside: return
         for w, m in zip(self._weights(), self.mean):
             old = w.clone()
             w.copy_(m)
             m.copy_(old)
-    def before_validate(self): self._swap()
-    def after_validate(self): self._swap()
-    def after_fit(self): torch._foreach_copy_(self._weights(), self.mean)
+        self.inside = inside
+    def before_validate(self): self._put(True)
+    def after_validate(self): self._put(False)
+    def after_fit(self):
+        self._put(False)
+        torch._foreach_copy_(self._weights(), self.mean)
     def state_dict(self): return dict(steps=self.steps, mean=self.mean)
     def load_state_dict(self, sd):
         self.steps = sd['steps']

@@ -9,8 +9,8 @@ __all__ = ['cutout_26', 's8', 's9', 's10', 'as_run', 'best18']
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .cifar_resnet import as_seed, best_stage, ours
-from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_note
+from .cifar_dilated import grey_crops, half_stats, low_sgd, test_note
+from .cifar_resnet import as_seed, best_stage, cutout_stats, ours
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
 def _recipe(name, title, figure, stage, how='', **kwargs):
