@@ -22,11 +22,13 @@ def check_imports():
         if rel.name.startswith('_') or rel.as_posix() == 'all.py': continue
         mine = 8.5 if rel.parts[0] == 'recipes' else order[rel.stem]
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            names = ([node.module or ''] if isinstance(node, ast.ImportFrom)
-                     else [a.name for a in node.names] if isinstance(node, ast.Import) else [])
+            if not isinstance(node, ast.Import | ast.ImportFrom): continue
+            named, module = [a.name for a in node.names], getattr(node, 'module', None)
+            # `from . import cli` and `from visionkit import cli` name modules, too
+            names = [module] if module not in (None, 'visionkit') else named
             for name in names:
                 inner = (name.removeprefix('visionkit.') if name.startswith('visionkit.')
-                         else name if isinstance(node, ast.ImportFrom) and node.level else '')
+                         else name if getattr(node, 'level', 0) or module == 'visionkit' else '')
                 head = inner.split('.')[0]
                 theirs = 8.5 if head == 'recipes' else order.get(head, -1)
                 if theirs > mine: yield f'{rel} imports {head}, which comes after it'

@@ -639,6 +639,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'visionkit.train.ProgressiveResize.before_batch': ( 'train.html#progressiveresize.before_batch',
                                                                                      'visionkit/train.py'),
                                  'visionkit.train._cb_state': ('train.html#_cb_state', 'visionkit/train.py'),
+                                 'visionkit.train._check_cbs': ('train.html#_check_cbs', 'visionkit/train.py'),
                                  'visionkit.train._dtype': ('train.html#_dtype', 'visionkit/train.py'),
                                  'visionkit.train._loader_rngs': ('train.html#_loader_rngs', 'visionkit/train.py'),
                                  'visionkit.train._normalizers': ('train.html#_normalizers', 'visionkit/train.py'),

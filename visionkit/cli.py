@@ -43,6 +43,7 @@ def cmd_fetch(args):
 def cmd_run(args):
     "train a recipe; run the same line again to resume"
     if args.data:
+        if not os.path.isdir(args.data): raise InputError(f'--data {args.data} is no folder: give one with archives')
         os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(
             filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
@@ -126,7 +127,7 @@ def parser():
     run.add_argument('--seed', type=int, help='of all random numbers (default: the recipe\'s own, mostly 0)')
     run.add_argument('--smoke', action='store_true', help='the same network in seconds, on the embedded digits')
     run.add_argument('--out', default='runs', metavar='DIR', help='where run folders go (default runs)')
-    run.add_argument('--data', metavar='DIR', help='a folder with data archives, searched first')
+    run.add_argument('--data', metavar='DIR', help='a folder with archives of data not yet unpacked')
     held_out = run.add_mutually_exclusive_group()
     held_out.add_argument('--fold', type=int, metavar='K', help='cross-validation: hold out the K-th fifth, 0 to 4')
     held_out.add_argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')

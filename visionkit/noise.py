@@ -98,11 +98,12 @@ class _NoValidation(Callback):
     def before_validate(self): raise CancelValidException
 
 def _fold(learn_at, source, splitter, stages, out):
-    "(items, probabilities, class names) of the images that `splitter` holds out"
+    "(items, probabilities, class names) of the images that `splitter` holds out, and seconds spent before a restart"
     learn = learn_at(source, splitter, stages[0].bs)
     # `learn_at` has made the loaders, at the size of its choice
-    with learn.added_cbs(_NoValidation()): learn.fit_stages(stages, lambda stage: learn.dls, out)
-    return list(learn.dls.valid.items), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab]
+    with learn.added_cbs(_NoValidation()): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
+    return (list(learn.dls.valid.items), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
+            rows.seconds[:learn.resumed].sum())
 
 def _read_fold(file, mark):
     "What `_write_fold` kept for `mark`, or None if there is nothing yet"
@@ -150,11 +151,11 @@ def oof_preds(
         if not kept:
             set_seed(seed + k)
             began = time.time()
-            held, p, names = _fold(learn_at, source, KFold(k, folds, seed), stages, work)
+            held, p, names, before = _fold(learn_at, source, KFold(k, folds, seed), stages, work)
             if names != vocab:
                 raise InputError(f'the learner knows the classes {names[:3]}…, the labels are {vocab[:3]}…: '
                                  'they must be the same, in this order')
-            kept = np.array([position[os.fspath(o)] for o in held]), p.numpy(), time.time() - began
+            kept = np.array([position[os.fspath(o)] for o in held]), p.numpy(), time.time() - began + before
             if file: _write_fold(file, mark, kept[0], p, kept[2])
         if work and work.exists(): shutil.rmtree(work)
         probs[kept[0]] = kept[1]

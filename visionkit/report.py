@@ -189,7 +189,7 @@ def _seed_line(run):
 
 def _like_for_like(run):
     "The metric that the published figure is held against, and its name: last epoch, unless that is a best one"
-    best = 'best' in str((run.get('seed_figure') or {}).get('metric'))
+    best = 'best epoch' in str((run.get('seed_figure') or {}).get('metric'))
     return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
 
 def _train_seconds(run): return (run.get('seconds') or {}).get('train', float(run.history.seconds.sum()))

@@ -237,7 +237,7 @@ class Muon(torch.optim.Optimizer):
 # %% ../nbs/05_train.ipynb #63289db9
 class EMA(Callback):
     "Validate with, and at the end of the stage keep, a moving average of the weights: `decay` of it stays at each step"
-    order = AutoPrecision.order + 1
+    order, mean = AutoPrecision.order + 1, None # there is a mean while it fits
     def __init__(self, decay:float=.999): self.decay = decay
     def _weights(self):
         return [t.detach() for t in (*self.model.parameters(), *self.model.buffers()) if t.is_floating_point()]
@@ -247,7 +247,7 @@ class EMA(Callback):
         torch._foreach_lerp_(self.mean, self._weights(), 1 - min(self.decay, (1+self.steps)/(10+self.steps)))
     def _put(self, inside):
         "The mean into the network, or the weights back. Another callback can skip a validation or cut it short"
-        if inside == self.inside: return
+        if self.mean is None or inside == self.inside: return
         for w, m in zip(self._weights(), self.mean):
             old = w.clone()
             w.copy_(m)
@@ -258,10 +258,12 @@ class EMA(Callback):
     def after_fit(self):
         self._put(False)
         torch._foreach_copy_(self._weights(), self.mean)
+        self.mean = None
     def state_dict(self): return dict(steps=self.steps, mean=self.mean)
     def load_state_dict(self, sd):
         self.steps = sd['steps']
-        torch._foreach_copy_(self.mean, [m.to(t.device) for m, t in zip(sd['mean'], self.mean)])
+        mean = sd['mean'] or self._weights() # of a stage that is over the mean is the network
+        torch._foreach_copy_(self.mean, [m.to(t.device) for m, t in zip(mean, self.mean)])
 
 # %% ../nbs/05_train.ipynb #b7e04c12
 class ProgressiveResize(Callback):
@@ -329,7 +331,8 @@ class History(Callback):
     def after_epoch(self):
         if not self.n: return
         loss, right = float(self.loss_sum)/self.n, None if self.right is None else float(self.right)/self.n
-        valid = dict(zip(self.recorder.metric_names[2:], self.recorder.log[2:]))
+        # The log has no training loss where the epoch's training was cut short
+        valid = dict(zip(self.recorder.metric_names[2:], self.recorder.log[2 - self.recorder.cancel_train:]))
         if self.recorder.cancel_valid: valid = dict.fromkeys(self.recorder.metric_names[2:]) # not on all images
         n = len(self.dls.valid_ds)
         # fastai averages batches in float32; the accuracy is a count of images, so get it back exactly
@@ -359,7 +362,9 @@ def _cb_state(cb):
         except TypeError as e:
             raise InputError(f'{type(cb).__name__}.state_dict() holds {e}, which a checkpoint cannot keep: '
                              'numbers, text, tensors, lists and dicts only') from e
-    return {k: vars(cb)[k] for k in ('best', 'wait') if k in vars(cb)} if isinstance(cb, TrackerCallback) else None
+    kept = {TrackerCallback: ('best', 'wait'), GradientAccumulation: ('count',)}
+    names = [n for cls, ns in kept.items() if isinstance(cb, cls) for n in ns if n in vars(cb)]
+    return {n: vars(cb)[n] for n in names} if names else None
 
 def _set_cb_state(cb, state):
     if hasattr(type(cb), 'load_state_dict'): cb.load_state_dict(state)
@@ -411,6 +416,7 @@ class Checkpoint:
                      loaders=_loader_rngs(learn.dls),
                      stats=[(t.mean, t.std) for t in _normalizers(learn.dls)], smooth=(smooth.count, smooth.val),
                      scaler=learn.scaler.state_dict() if getattr(learn, 'scaler', None) else {},
+                     grads=[p.grad for p in learn.model.parameters()] if learn._grab_cbs(GradientAccumulation) else [],
                      cbs={cb.name: s for cb in learn.cbs if (s := _cb_state(cb)) is not None})
         try:
             with atomic_write(self.path) as f: torch.save(plain(state), f)
@@ -447,6 +453,8 @@ class Checkpoint:
                              'move it away or choose another folder') from e
         set_loader_stats(learn.dls, state['stats'])
         if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
+        for p, grad in zip(learn.model.parameters(), state.get('grads', [])):
+            p.grad = None if grad is None else grad.to(device)
         for cb in learn.cbs:
             if cb.name in state['cbs']: _set_cb_state(cb, state['cbs'][cb.name])
         learn.recorder.smooth_loss.count, learn.recorder.smooth_loss.val = state['smooth']
@@ -488,13 +496,18 @@ def stage_cbs(
     lrs:list, # learning rate of each group
 ):
     "The fastai callbacks that `stage` asks for"
-    cbs = build(list(stage.cbs))
-    if (other := next((c for c in cbs if isinstance(c, (ParamScheduler, ReduceLROnPlateau))), None)):
-        raise InputError(f'{type(other).__name__} and the stage would both set the rate: say it as `sched=`, '
-                         'a OneCycle, Constant, Plateau or Curve')
     schedule = PlateauSchedule if isinstance(stage.sched, Plateau) else LRSchedule
     return [schedule(stage.sched, lrs), *([MixUp(stage.mixup)] if stage.mixup else []),
-            *([GradientClip(stage.clip)] if stage.clip else []), *cbs]
+            *([GradientClip(stage.clip)] if stage.clip else []), *build(list(stage.cbs))]
+
+def _check_cbs(cbs):
+    "`InputError` if one of `cbs`, a stage's and the learner's, would undo what the stage or another does"
+    first = lambda *types: next((type(c).__name__ for c in cbs if isinstance(c, types)), None)
+    if other := first(ParamScheduler, ReduceLROnPlateau):
+        raise InputError(f'{other} and the stage would both set the rate: say it as `sched=`, '
+                         'a OneCycle, Constant, Plateau or Curve')
+    if first(EMA) and (other := first(SaveModelCallback)):
+        raise InputError(f'{other} would save and put back weights that are not averaged: leave it or EMA out')
 
 @patch
 def _run_epochs(self:Learner, start, after_epoch, restore):
@@ -517,7 +530,7 @@ def write_history(
     "All rows so far as CSV, a line an epoch, lr as JSON; written anew, atomically: a resumed run leaves no line twice"
     if not rows: return
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r))) # a resumed run may count more
     writer.writeheader()
     writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
     with atomic_write(path, 'w') as f: f.write(text.getvalue())
@@ -531,6 +544,7 @@ def fit_stages(self:Learner,
 ):
     "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
+    for s in stages: _check_cbs([*self.cbs, *build(list(s.cbs))])
     # A callback object changes while it works, so only its class counts
     marks = [fingerprint(dataclasses.replace(s, cbs=tuple(c if isinstance(c, Spec) else type(c) for c in s.cbs)))
              for s in stages]
@@ -540,6 +554,7 @@ def fit_stages(self:Learner,
         raise InputError(f'{ckpt.path} was made by other stages: give another `out`, or the stages it was made with')
     rows, loss, opt_func, saved, subject = state['history'] if state else [], self.loss_func, self.opt_func, None, None
     own_loss = fingerprint(loss) if ckpt else None # as it is before it is trained, too
+    if state: write_history(ckpt.path.parent/'history.csv', rows) # it may have been killed in between
     self.resumed = len(rows)
     if precision is True: precision = None if self._grab_cbs(MixedPrecision) else AutoPrecision()
     def save(k, epoch):

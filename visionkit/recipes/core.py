@@ -386,10 +386,13 @@ def _train(recipe, about, folder, split, bars):
                         + seconds.get('diagnosis', 0))
     if found:
         with atomic_write(folder/'relabelled.csv', 'w') as f:
-            seen = Predictions.from_learner(learn, learn.dls.train, looks=recipe.tta)
+            seen = Predictions.from_learner(learn, learn.dls.train, looks=recipe.tta or 0)
             label_issues(seen, found, forward=True).to_csv(f, index=False, lineterminator='\n')
     result = run_result(recipe, dict(about, precision=precision.used), rows, preds, seconds)
-    if (now := run_info())['commit'] != about['commit']: result['judged_by'] = {k: now[k] for k in ('commit', 'dirty')}
+    # A resumed run may end on another machine, by other code
+    now = run_info()
+    ended = {k: now[k] for k in ('commit', 'dirty', 'hardware', 'versions') if now[k] != about[k]}
+    if ended: result['judged_by'] = ended
     if preds and recipe.tta: _add_tta(result, learn, recipe.tta)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
@@ -443,7 +446,8 @@ def _looks(settings):
 def load_run(
     folder, # a finished run's folder
 ):
-    "(recipe, network in evaluation mode, {vocab, stats}) of the run at `folder`"
+    "(recipe, network in evaluation mode, {vocab, stats}) of the run at `folder`; on the GPU if there is one"
+    from fastai.vision.all import default_device
     from visionkit.train import load_weights
     folder = Path(folder)
     if not (folder/'model.safetensors').exists():
@@ -453,7 +457,7 @@ def load_run(
     if about.get('smoke'): recipe = recipe.smoke()
     if _looks(to_json(recipe)) != _looks(about['settings']):
         raise InputError(f'{folder} is of a {recipe.name} with another network, loss, data or size: train it anew')
-    model = recipe_model(recipe)
+    model = recipe_model(recipe).to(default_device())
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
 
 def run_loader(
@@ -464,7 +468,7 @@ def run_loader(
 ):
     "The recipe's validation pipeline over any files"
     from fastai.vision.all import (Categorize, Datasets, IntToFloatTensor, Normalize, PILImage, PILImageBW, ToTensor,
-                                   tensor)
+                                   default_device, tensor)
     from visionkit.cache import CachedDL
     from visionkit.data import CenterResize, OpenImage, sources
     stage = recipe.stages[-1]
@@ -472,7 +476,8 @@ def run_loader(
     dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
     resize = CenterResize(stage.size or sources[recipe.source].shape)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
-    return CachedDL(dsets, bs=stage.bs, after_item=[resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize])
+    return CachedDL(dsets, bs=stage.bs, after_item=[resize, ToTensor()], after_batch=[IntToFloatTensor(), *normalize],
+                    device=default_device())
 
 @_full_float32()
 def evaluate(
