@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
+import pandas as pd, pytest
 from fastai.vision.all import (CrossEntropyLossFlat, Learner, PILImageBW, accuracy, fastai_cfg, get_image_files,
                                load_learner, nn, torch)
 from PIL import Image
@@ -384,6 +384,12 @@ def test_learner_takes_what_fastai_takes(tmp_path):
             for o in (file, str(file), PILImageBW.create(file), np.array(Image.open(file)), file.read_bytes()):
                 assert l.predict(o)[0] == 'light'
     with learn.no_bar(): assert learn.validate(dl=dls.test_dl(get_image_files(tmp_path/'in'), with_labels=True))[1] == 1
+    # from a table, too; images in memory are grey or colour as the network wants them
+    dls = image_block(8, 1).dataloaders(relabel(tmp_path/'in', pd.DataFrame(dict(path=['dark/0.png'], label=['dark']))),
+                                        path=tmp_path/'in', bs=4, num_workers=0)
+    with learn.no_bar():
+        assert learn.validate(dl=dls.test_dl(get_image_files(tmp_path/'in'), with_labels=True))[1] == 1
+        for mode in ('RGB', 'RGBA', 'P'): assert learn.predict(Image.open(file).convert(mode))[0] == 'light'
 
 def test_bad_folders(tmp_path):
     folder(tmp_path, 'one/cat/1.png', 'one/cat/2.png')

@@ -47,6 +47,7 @@ class CachedDL(TfmdDL):
     ):
         self.store, self.disk, self.wgts = _Store(), disk, _weights(wgts, dataset)
         self.decoders = min(16, defaults.cpus) if num_workers is None else num_workers
+        kwargs.pop('pin_memory', None) # batches come from memory that is pinned already, or are on the device
         super().__init__(dataset, bs=bs, num_workers=0, **kwargs)
         _refuse_random(self.after_item.fs, getattr(dataset, 'split_idx', None))
 
@@ -67,6 +68,8 @@ class CachedDL(TfmdDL):
 
     def new(self, dataset=None, cls=None, **kwargs):
         same, ours = dataset is None or dataset is self.dataset, issubclass(cls or type(self), CachedDL)
+        # fastai's test sets take all targets but one for inputs
+        if ours and isinstance(dataset, Datasets): dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
         if ours: kwargs = merge(dict(disk=self.disk, num_workers=self.decoders), kwargs)
         res = super().new(dataset, cls, **kwargs)
         if ours and same: res.store = self.store
@@ -194,6 +197,8 @@ def _taker(vals):
 # %% ../nbs/02_cache.ipynb #da47a005
 _libraries = 'fastai fastcore fasttransform torch torchvision PIL numpy plum builtins pathlib'.split()
 
+_momentary = {RandTransform: ('do', 'pcts'), PointScaler: ('sz',)} # what fastai's transforms set while they work
+
 def _describe(o, seen=None):
     "Plain values that change when what `o` does changes: names, settings, byte code, captured variables"
     if isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o)
@@ -215,7 +220,8 @@ def _describe(o, seen=None):
     if isinstance(o, FunctionType):
         return sub((o.__qualname__, o.__code__, o.__defaults__, tuple(c.cell_contents for c in o.__closure__ or ())))
     ours = [c for c in type(o).__mro__ if c.__module__.split('.')[0] not in _libraries]
-    state = {k: v for k, v in getattr(o, '__dict__', {}).items() if not k.startswith('__')}
+    moment = {name for cls, names in _momentary.items() if isinstance(o, cls) for name in names}
+    state = {k: v for k, v in getattr(o, '__dict__', {}).items() if not k.startswith('__') and k not in moment}
     return sub((type(o), state, tuple(v for c in ours for v in vars(c).values() if callable(v))))
 
 # %% ../nbs/02_cache.ipynb #863dfb51
@@ -266,6 +272,8 @@ def _mapped(f, shape):
 
 def _make_room(folder, gb):
     "Remove the files that were not used for longest until at most `gb` are left (and never the newest)"
+    for f in folder.glob('.*.npy-*'): # of a process killed a day ago or more
+        if time.time() - f.stat().st_mtime > 86_400: f.unlink(missing_ok=True)
     files, size = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob('*.npy')), reverse=True), 0
     for i, (_, n, f) in enumerate(files):
         size += n

@@ -230,6 +230,13 @@ class Stage:
 registry = {} # name → Recipe
 
 # %% ../nbs/00_core.ipynb #171f33f6
+def _does(code):
+    "What a code object does, as plain values; the same in another process"
+    def told(c):
+        if isinstance(c, frozenset): return sorted(map(repr, c))
+        return _does(c) if hasattr(c, 'co_code') else repr(c)
+    return [code.co_code.hex(), *code.co_names, *map(told, code.co_consts)]
+
 def to_json(
     o, # any value
     within:tuple=(), # what holds `o`: a function may hold itself
@@ -253,8 +260,10 @@ def to_json(
     if isinstance(o, partial): return {'partial': sub(o.func), 'args': sub(o.args), **sub(o.keywords)}
     if hasattr(o, '__qualname__'):
         held = [c.cell_contents for c in getattr(o, '__closure__', None) or ()]
-        name = f'{o.__module__}.{o.__qualname__}'
-        return {'function': name, 'with': sub(held)} if held else name
+        name, code = f'{o.__module__}.{o.__qualname__}', getattr(o, '__code__', None)
+        # One of a notebook or script is not kept anywhere but here: what it does is part of it
+        does = {'does': _does(code), 'defaults': sub(o.__defaults__)} if code and o.__module__ == '__main__' else {}
+        return {'function': name, **({'with': sub(held)} if held else {}), **does} if held or does else name
     # Other objects have no canonical text: class, plain settings, tensors, and the functions that they wrap
     told = {**getattr(o, '__dict__', {}), **(o.state_dict() if hasattr(type(o), 'state_dict') else {})}
     return {'object': type(o).__qualname__,

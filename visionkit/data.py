@@ -425,7 +425,9 @@ class KFold:
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
         if not 0 <= self.k < self.n: raise InputError(f'no fold {self.k}: folds are counted from 0 to {self.n - 1}')
-        folds = lambda i, y: [*StratifiedKFold(self.n, shuffle=True, random_state=self.seed).split(i, y)][self.k]
+        def folds(i, y):
+            if min(map(y.count, set(y))) < 2: raise ValueError('a class needs an image to train on beside one held out')
+            return [*StratifiedKFold(self.n, shuffle=True, random_state=self.seed).split(i, y)][self.k]
         return _stratify(items, folds, self.label)
 
 def kfolds(
@@ -448,10 +450,12 @@ class OpenImage(Transform):
     input_types = Path, str, Tensor, ndarray, bytes, Image.Image   # what `learn.predict` may be given
     def __init__(self, cls=PILImage): self.cls = cls
     def encodes(self, o):
-        try: return self.cls.create(o)
+        try: im = self.cls.create(o)
         except Exception as e:
             called = o if isinstance(o, (str, Path)) else type(o).__name__
             raise InputError(f'{called}: not a readable image ({_said(e)}); repair it or take it away') from e
+        mode = self.cls._open_args.get('mode') # fastai converts files to it, but not what is in memory
+        return im if mode in (None, im.mode) else self.cls(im.convert(mode))
 
 # %% ../nbs/01_data.ipynb #3395b306
 class CenterResize(DisplayedTransform):
@@ -467,6 +471,11 @@ class CenterResize(DisplayedTransform):
     def encodes(self, x:PILBase): return self.resize(x, split_idx=1)
 
 # %% ../nbs/01_data.ipynb #798b6d66
+class _Label(Transform):
+    "`char_label`, also of the plain paths of a test set where those in training carry labels"
+    input_types = Path, str
+    def encodes(self, o): return char_label(o)
+
 def image_block(
     size=None, # an int, or (height, width); None leaves the images as they are
     n_in:int=3, # channels: 1 opens them as grey, 3 as RGB
@@ -483,7 +492,7 @@ def image_block(
     if method not in ('squish', 'pad', 'crop'): raise InputError(f'method {method!r}: there are squish, pad and crop')
     image = TransformBlock(type_tfms=OpenImage(PILImageBW if n_in == 1 else PILImage), batch_tfms=IntToFloatTensor)
     resize = [] if size is None else [CenterResize(size, method)]
-    return DataBlock(blocks=(image, CategoryBlock), get_items=image_items, get_y=char_label,
+    return DataBlock(blocks=(image, CategoryBlock), get_items=image_items, get_y=_Label(),
                      splitter=splitter or StratifiedSplitter(), item_tfms=resize + L(item_tfms), batch_tfms=batch_tfms)
 
 # %% ../nbs/01_data.ipynb #e2a2d124

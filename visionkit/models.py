@@ -373,7 +373,7 @@ def load_body(
     "Copy from `state` into `model` whatever fits by name and shape, and tell what did not"
     own = model.state_dict()
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not fits:
+    if not any(v.ndim for v in fits.values()): # a batch norm's counter fits any other
         raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
     model.load_state_dict({**own, **fits})
     return dict(missing=[k for k in own if k not in fits], unused=[k for k in state if k not in fits])
