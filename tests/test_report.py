@@ -44,6 +44,11 @@ def run_folder(path, res=None, rows=None, about=None, thumbs=None):
     if thumbs: (path/'thumbs.json').write_text(json.dumps(thumbs))
     return path
 
+def test_best_of_five_runs_is_no_best_epoch():
+    against = lambda metric: report._like_for_like(result(seed_figure=dict(value=.95, metric=metric)))[0]
+    assert against('test accuracy, last epoch, best of five') == 'accuracy_last'
+    assert against('validation accuracy, best epoch') == 'accuracy_best'
+
 class Page(HTMLParser):
     "Tags, attributes and text; fails on a tag that is not closed in order"
     void = {'meta', 'img', 'br', 'source'}

@@ -69,7 +69,8 @@ class CachedDL(TfmdDL):
     def new(self, dataset=None, cls=None, **kwargs):
         same, ours = dataset is None or dataset is self.dataset, issubclass(cls or type(self), CachedDL)
         # fastai's test sets take all targets but one for inputs
-        if ours and isinstance(dataset, Datasets): dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
+        if ours and isinstance(dataset, Datasets) and isinstance(self.dataset, Datasets):
+            dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
         if ours: kwargs = merge(dict(disk=self.disk, num_workers=self.decoders), kwargs)
         res = super().new(dataset, cls, **kwargs)
         if ours and same: res.store = self.store
