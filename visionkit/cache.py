@@ -208,7 +208,7 @@ def _describe(o, seen=None):
     seen = {} if seen is None else seen
     sub = partial(_describe, seen=seen)
     if isinstance(o, tuple): return [sub(x) for x in o]
-    if isinstance(o, CodeType): return [o.co_code.hex(), o.co_names, sub(o.co_consts)]
+    if isinstance(o, CodeType): return bytecode(o)
     if id(o) in seen: return 'seen'
     seen[id(o)] = o # and stays alive, or another object might get its id
     if isinstance(o, (list, L)): return [sub(x) for x in o]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['registry', 'tiny', 'InputError', 'nearest', 'atomic_write', 'cache_dir', 'results_dir', 'get_rng_state',
            'set_rng_state', 'reuse_memory', 'run_info', 'Spec', 'build', 'OneCycle', 'Constant', 'Plateau', 'Curve',
-           'Stage', 'to_json', 'fingerprint']
+           'Stage', 'bytecode', 'to_json', 'fingerprint']
 
 # %% ../nbs/00_core.ipynb #1aa20cfc
 import ctypes, difflib, hashlib, json, math, os, platform, random, subprocess, tempfile
@@ -230,11 +230,11 @@ class Stage:
 registry = {} # name → Recipe
 
 # %% ../nbs/00_core.ipynb #171f33f6
-def _does(code):
+def bytecode(code):
     "What a code object does, as plain values; the same in another process"
     def told(c):
         if isinstance(c, frozenset): return sorted(map(repr, c))
-        return _does(c) if hasattr(c, 'co_code') else repr(c)
+        return bytecode(c) if hasattr(c, 'co_code') else repr(c)
     return [code.co_code.hex(), *code.co_names, *map(told, code.co_consts)]
 
 def to_json(
@@ -262,7 +262,7 @@ def to_json(
         held = [c.cell_contents for c in getattr(o, '__closure__', None) or ()]
         name, code = f'{o.__module__}.{o.__qualname__}', getattr(o, '__code__', None)
         # One of a notebook or script is not kept anywhere but here: what it does is part of it
-        does = {'does': _does(code), 'defaults': sub(o.__defaults__)} if code and o.__module__ == '__main__' else {}
+        does = {'does': bytecode(code), 'defaults': sub(o.__defaults__)} if code and o.__module__ == '__main__' else {}
         return {'function': name, **({'with': sub(held)} if held else {}), **does} if held or does else name
     # Other objects have no canonical text: class, plain settings, tensors, and the functions that they wrap
     told = {**getattr(o, '__dict__', {}), **(o.state_dict() if hasattr(type(o), 'state_dict') else {})}
