@@ -4,6 +4,7 @@ import json, sys
 from pathlib import Path
 from visionkit.core import atomic_write
 from visionkit.recipes.core import get_recipe
+from visionkit.report import result_name
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,13 +17,15 @@ def keep(run, cams):
         return print(f'{run}: its recipe has changed since, left alone')
     if getattr(get_recipe(result['recipe']).split, 'name', '') == 'KFold' and result['fold'] is None:
         return print(f'{run}: this recipe counts by folds, run it with --fold')
-    name = f"{result['seed']}" + ('' if result['fold'] is None else f"-fold{result['fold']}")
-    target = ROOT/'results'/result['recipe']/f'{name}.json'
+    if cams and not (run/'cams.json').exists(): return print(f'{run}: it has no heat maps, run this without --cams')
+    target = ROOT/'results'/result['recipe']/f'{result_name(result)}.json'
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
-    if result['params'] < 20_000:
-        with atomic_write(target.with_suffix('.safetensors')) as f: f.write((run/'model.safetensors').read_bytes())
-    if cams:
-        with atomic_write(target.with_suffix('.cams'), 'w') as f: f.write((run/'cams.json').read_text(encoding='utf-8'))
+    for wanted, name, ending in ((result['params'] < 20_000, 'model.safetensors', '.safetensors'),
+                                 (cams, 'cams.json', '.cams')):
+        kept = target.with_suffix(ending)
+        kept.unlink(missing_ok=True) # of the run stored before
+        if wanted:
+            with atomic_write(kept) as f: f.write((run/name).read_bytes())
     print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}"
           + (', from uncommitted code' if result['dirty'] else ''))
 

@@ -64,30 +64,37 @@ def n_params(
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
 
 # %% ../nbs/04_models.ipynb #48378f2b
+_gone = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm,
+         nn.ReLU, nn.Hardtanh, nn.Softmax, nn.LogSoftmax)
+
 def _transparent(m):
-    "Turn `m` in place into its all-positive skeleton: weights are averages, norms and gates are gone"
-    for name,l in m.named_children():
-        if isinstance(l, nn.MaxPool2d): l = nn.AvgPool2d(l.kernel_size, l.stride, l.padding, l.ceil_mode)
-        elif isinstance(l, nn.AdaptiveMaxPool2d): l = nn.AdaptiveAvgPool2d(l.output_size)
-        elif isinstance(l, (nn.modules.batchnorm._BatchNorm, nn.ReLU)): l = nn.Identity()
-        elif isinstance(l, (nn.Conv2d, nn.Linear)):
-            for p in l.parameters(): nn.init.constant_(p, 1 / l.weight[0].numel() if p.ndim > 1 else 0)
-        setattr(m, name, l)
-        _transparent(l)
+    "Turn `m` in place into its all-positive skeleton: weights are averages, norms, gates and hooks are gone"
+    for l in list(m.modules()):
+        for hooks in (l._forward_hooks, l._forward_pre_hooks, l._backward_hooks): hooks.clear()
+        if isinstance(l, (nn.modules.conv._ConvNd, nn.Linear)):
+            for p in l.parameters(): nn.init.constant_(p, 1 / p[0].numel() if p.ndim > 1 else 0)
+        for name, o in l._modules.items(): # a layer used twice has two names
+            if isinstance(o, nn.MaxPool2d):
+                if o.dilation not in (1, (1, 1)): raise InputError('receptive_field knows no dilated max-pool')
+                l._modules[name] = nn.AvgPool2d(o.kernel_size, o.stride, o.padding, o.ceil_mode)
+            elif isinstance(o, nn.AdaptiveMaxPool2d): l._modules[name] = nn.AdaptiveAvgPool2d(o.output_size)
+            elif isinstance(o, _gone): l._modules[name] = nn.Identity()
     return m
 
 # %% ../nbs/04_models.ipynb #136dfc30
 def receptive_field(
     model:nn.Module, # a convolutional network, or its first layers: `model[:i]`
-    size:int=64, # side of the square image; the answer cannot be larger
+    size:int=64, # side of the square image; fields that reach its border are cut there: take one that is large enough
 )->int:
     "Side of the square of input pixels that the output of `model` in the middle depends on, for an image of `size`"
     m = _transparent(nn.Sequential(deepcopy(model))).double().cpu().eval()
-    n_in = next((l.in_channels for l in m.modules() if isinstance(l, nn.Conv2d)), 1)
+    n_in = next((l.in_channels for l in m.modules() if isinstance(l, nn.modules.conv._ConvNd)), 1)
     x = torch.ones(1, n_in, size, size, dtype=torch.double, requires_grad=True)
-    y = m(x)
-    (y[..., y.shape[2]//2, y.shape[3]//2] if y.ndim == 4 else y).sum().backward()
+    with torch.enable_grad():
+        y = m(x)
+        (y[..., y.shape[2]//2, y.shape[3]//2] if y.ndim == 4 else y).sum().backward()
     seen = x.grad[0].abs().sum(0).nonzero()
+    if not len(seen): raise InputError('no pixel changes the output: receptive_field does not know one of the layers')
     return int((seen.amax(0) - seen.amin(0)).max()) + 1
 
 # %% ../nbs/04_models.ipynb #210de064
@@ -165,7 +172,7 @@ class GhostBatchNorm(nn.BatchNorm2d):
     def __init__(self,
         num_features:int, # channels
         splits:int=2, # ghosts a batch; the batch size must be a multiple
-        **kwargs, # the rest of `nn.BatchNorm2d`: eps, momentum …
+        **kwargs, # eps and momentum (a number), as `nn.BatchNorm2d` takes them
     ):
         super().__init__(num_features, **kwargs)
         self.splits = splits
@@ -309,7 +316,7 @@ def small_resnet(
     n_out:int=10, # classes
     drop:float=.1, # before the linear layer
 )->nn.Sequential:
-    "Nine convolutions and separable residual branches for images of 32 pixels, 949,114 parameters"
+    "Residual branches, separable but for the last, for images of 32 pixels, 949,114 parameters"
     a, b, c, d = widths
     wide = partial(conv, padding=1)
     return nn.Sequential(

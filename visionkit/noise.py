@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from .core import *
 from .cache import CachedDL
 from .data import KFold, char_label, image_block, image_items
-from .interpret import Predictions
+from .interpret import Predictions, _short
 from .models import trunk_net
 from .train import *
 
@@ -292,8 +292,9 @@ class Diagnosis:
         ax = ax or plt.subplots(figsize=(2.2 + .22*min(k, 40),)*2, layout='constrained')[1]
         ax.imshow(self.matrix, cmap='Blues', vmin=0, vmax=max(self.matrix.max(), 1e-9))
         if k <= 40:
-            ax.set_xticks(range(k), self.vocab, rotation=90 if max(map(len, self.vocab)) > 2 else 0, parse_math=False)
-            ax.set_yticks(range(k), self.vocab, parse_math=False)
+            names = [_short(c) for c in self.vocab]
+            ax.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
+            ax.set_yticks(range(k), names, parse_math=False)
         ax.set(xlabel='given', ylabel='true', title=f'P(given | true): {self.kind}')
         return ax
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['marks', 'misshapen', 'Run', 'load_runs', 'percent', 'convergence', 'hardware_line', 'compare', 'compare_pairs',
            'conclude', 'plot_compare', 'plot_history', 'html_report', 'label_report', 'results', 'result_problems',
-           'scoreboard', 'scoreboard_md', 'scoreboard_check']
+           'result_name', 'scoreboard', 'scoreboard_md', 'scoreboard_check']
 
 # %% ../nbs/08_report.ipynb #645acb5c
 import base64, csv, io, json, math, re
@@ -40,17 +40,20 @@ def _history_frame(rows):
 def _read_history(path):
     "The rows of `history.csv`; a last line that was cut short is left out"
     if not path.exists(): return []
-    rows, lines = [], list(csv.DictReader(io.StringIO(path.read_text(encoding='utf-8'), newline='')))
-    for i, line in enumerate(lines):
+    try: text = path.read_text(encoding='utf-8')
+    except (OSError, ValueError) as e: raise InputError(f'{path} cannot be read: restore the file') from e
+    rows = []
+    for i, line in enumerate(csv.DictReader(io.StringIO(text[:text.rfind('\n')+1]))):
         try: rows.append({k: json.loads(v) if k == 'lr' else float(v or 'nan') for k, v in line.items()})
         except (TypeError, ValueError) as e:
-            if i < len(lines)-1: raise InputError(f'{path}, line {i+2} is no row of a history: restore the file') from e
+            raise InputError(f'{path}, line {i+2} is no row of a history: restore the file') from e
     return rows
 
 # %% ../nbs/08_report.ipynb #b34acb23
 _needed = dict(recipe=str, recipe_hash=str, seed=int, params=int, epochs=int, metrics=dict, history=list, seconds=dict,
                hardware=dict, versions=dict)
-_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, fold=(int, str), title=str)
+_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, fold=(int, str), title=str,
+                commit=str)
 
 def misshapen(
     o:dict, # the content of a `result.json` or `recipe.json`
@@ -61,20 +64,22 @@ def misshapen(
     numbers = lambda d: all(isinstance(v, (int, float, type(None))) for v in d)
     tests = dict(metrics=lambda m: numbers(m.values()), seconds=lambda m: numbers(m.values()),
                  history=lambda h: all(isinstance(r, dict) for r in h),
-                 worst=lambda w: all(isinstance(r, dict) for r in w),
+                 worst=lambda w: all(isinstance(r, dict) and numbers(map(r.get, ('p_true', 'p_pred', 'loss'))) for r in w),
                  confusion=lambda c: all(isinstance(r, list) and len(r) == len(c) and numbers(r) for r in c),
-                 vocab=lambda v: len(v) == len(o.get('confusion') or v),
+                 vocab=lambda v: len(set(map(str, v))) == len(v) == len(o.get('confusion') or v),
                  seed_figure=lambda f: isinstance(f.get('log', []), list)
                                        and numbers([f.get('value'), *f.get('log', [])]))
     return bad + [k for k, ok in tests.items() if k not in bad and o.get(k) is not None and not ok(o[k])]
 
 # %% ../nbs/08_report.ipynb #8e7171ae
+def _is_run(folder): return any((folder/f).is_file() for f in ('recipe.json', 'result.json', 'history.csv'))
+
 class Run:
     "A run's folder (or a stored result file), finished or not: `name`, `seed`, `fold`, `result`, `history`, `recipe`"
     def __init__(self, path):
         self.path = Path(path)
-        stored, there = self.path.is_file() and self.path.suffix == '.json', lambda f: (self.path/f).is_file()
-        if not stored and not any(map(there, ('recipe.json', 'result.json', 'history.csv'))):
+        stored = self.path.is_file() and self.path.suffix == '.json'
+        if not stored and not _is_run(self.path):
             raise InputError(f'{path} is no run: give a folder that `visionkit run` made')
         self.result = _read_json(self.path if stored else self.path/'result.json')
         self.recipe = {} if stored else _read_json(self.path/'recipe.json')
@@ -120,8 +125,8 @@ def load_runs(
     "The runs at `paths`, each once, in the order given"
     found = {}
     for p in map(Path, paths):
-        inside = [d for d in sorted(p.iterdir()) if d.is_dir() and (d/'recipe.json').is_file()] if p.is_dir() else []
-        for d in inside if inside and not (p/'recipe.json').is_file() else [p]: found.setdefault(d.resolve(), d)
+        inside = [d for d in sorted(p.iterdir()) if _is_run(d)] if p.is_dir() and not _is_run(p) else []
+        for d in inside or [p]: found.setdefault(d.resolve(), d)
     if not found: raise InputError('no runs: name at least one run folder')
     return [Run(d) for d in found.values()]
 
@@ -144,13 +149,14 @@ def convergence(
     history:pd.DataFrame, # of a `Run`
 ):
     "How fast and smoothly a run got there: epochs and seconds to each of `marks`, mean accuracy, sum of loss rises"
-    acc, loss, spent = history.accuracy.values, history.valid_loss.dropna().values, history.seconds.cumsum().values
+    acc, spent = history.accuracy.values, history.seconds.cumsum().values
+    loss = history.valid_loss.groupby(history.stage.fillna(-1)) # the next stage may have another loss function
     first = [int(np.argmax(acc >= m)) if (acc >= m).any() else None for m in marks]
     name = lambda what, m: f'{what}_to_{100*m:g}'
     return {**{name('epochs', m): math.nan if i is None else i+1 for m, i in zip(marks, first)},
             **{name('seconds', m): math.nan if i is None else spent[i] for m, i in zip(marks, first)},
             'area': float(np.mean(acc)) if len(acc) else math.nan,
-            'rises': float(np.diff(loss).clip(min=0).sum()) if len(loss) else math.nan}
+            'rises': float(loss.diff().clip(lower=0).sum()) if history.valid_loss.notna().any() else math.nan}
 
 # %% ../nbs/08_report.ipynb #776888cd
 def hardware_line(
@@ -159,7 +165,7 @@ def hardware_line(
     "GPU, or CPU and cores, in a few words"
     hw = hardware or {}
     cpu = re.sub(r'\((R|TM|C)\)|\bCPU\b|\bProcessor\b|\d+-Core|@.*', ' ', str(hw.get('cpu') or ''))
-    cpu = f'{" ".join(cpu.split())}, {hw.get("cores")} cores' if cpu.strip() else ''
+    cpu = ', '.join([*filter(None, [" ".join(cpu.split())]), *[f'{hw.get("cores")} cores']*bool(hw.get('cores'))])
     return str(hw.get('gpu') or cpu or '')
 
 def compare(
@@ -192,7 +198,9 @@ def _like_for_like(run):
     best = 'best epoch' in str((run.get('seed_figure') or {}).get('metric'))
     return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
 
-def _train_seconds(run): return (run.get('seconds') or {}).get('train', float(run.history.seconds.sum()))
+def _train_seconds(run):
+    said = (run.get('seconds') or {}).get('train')
+    return float(run.history.seconds.sum()) if said is None else said
 
 # %% ../nbs/08_report.ipynb #4071f7f2
 _better = dict(accuracy='higher', **{f'epochs_to_{100*m:g}': 'lower' for m in marks},
@@ -203,22 +211,26 @@ def compare_pairs(
 ):
     "A row a measure over seeds both recipes have: mean, sd, n of each, mean difference (second − first), its sd and p"
     from scipy.stats import ttest_rel
-    table = compare([r for r in runs if r.finished])
+    runs = [r for r in runs if r.finished and not r.smoke]
+    table = compare(runs)
     names = list(dict.fromkeys(table.recipe)) if len(table) else []
     if len(names) != 2:
-        raise InputError(f'pairs need finished runs of two recipes, these are of {len(names)} ({", ".join(names)})')
-    if table.duplicated(['recipe', 'seed']).any():
-        raise InputError('two of these runs have the same recipe and seed: give each once')
-    first, second = (table[table.recipe == n].set_index('seed')[list(_better)].astype(float) for n in names)
+        raise InputError(f'pairs need finished full runs of two recipes, these are of {len(names)} ({", ".join(names)})')
+    table['pair'] = [f'{r.seed}, {r.fold}' for r in runs]
+    if table.duplicated(['recipe', 'pair']).any():
+        raise InputError('two of these runs have the same recipe, seed and fold: give each once')
+    first, second = (table[table.recipe == n].set_index('pair')[list(_better)].astype(float) for n in names)
+    pairs = first.index.intersection(second.index)
+    if not len(pairs): raise InputError(f'no run of {names[0]} has the seed of one of {names[1]}: there are no pairs')
     def row(measure):
-        both = pd.DataFrame({0: first[measure], 1: second[measure]}).loc[first.index.intersection(second.index)]
-        reached, pairs = {f'{n}_n': both[i].notna().sum() for i, n in enumerate(names)}, len(both)
-        both = both.dropna()
-        d = both[1] - both[0]
-        p = float(ttest_rel(both[1], both[0]).pvalue) if len(d) > 1 and d.std() > 0 else math.nan
-        stats = {f'{n}_{k}': getattr(both[i], k)() for i, n in enumerate(names) for k in ('mean', 'std')}
-        return dict(measure=measure, **stats, **reached, difference=d.mean(), difference_std=d.std(), p=p, n=len(d),
-                    pairs=pairs, better=_better[measure])
+        both = pd.DataFrame({0: first[measure], 1: second[measure]}).loc[pairs]
+        stats = {f'{n}_{k}': getattr(both[i], k)() for k in ('mean', 'std') for i, n in enumerate(names)}
+        reached = {f'{n}_n': both[i].notna().sum() for i, n in enumerate(names)}
+        d = (both[1] - both[0]).dropna()
+        spread = 0. if len(d) > 1 and np.ptp(d) < 1e-9 else d.std() # equal but for rounding
+        p = float(ttest_rel(*both.dropna()[[1, 0]].values.T).pvalue) if spread > 0 else math.nan
+        return dict(measure=measure, **stats, **reached, difference=d.mean(), difference_std=spread, p=p, n=len(d),
+                    pairs=len(pairs), better=_better[measure])
     return pd.DataFrame([row(m) for m in _better]).set_index('measure')
 
 # %% ../nbs/08_report.ipynb #964980e8
@@ -251,13 +263,13 @@ def plot_compare(
 ):
     "Held-out accuracy and loss over the epochs, a colour a recipe: each run thin, their mean thick; returns the figure"
     groups = {}
-    for r in runs: groups.setdefault(r.name, []).append(r.history.set_index(r.history.index + 1))
+    for r in runs: groups.setdefault(r.name + ', smoke'*r.smoke, []).append(r.history.set_index(r.history.index + 1))
     fig, axs = plt.subplots(1, 2, figsize=(8.5, 2.8), layout='constrained')
     for ax, what in zip(axs, ('accuracy', 'valid_loss')):
         for i, (name, hs) in enumerate(groups.items()):
             for h in hs: ax.plot(h.index, h[what], color=f'C{i}', lw=.7, alpha=.5)
             mean = pd.concat([h[what] for h in hs], axis=1).mean(axis=1)
-            ax.plot(mean.index, mean, color=f'C{i}', lw=2, label=f'{name} (n = {len(hs)})')
+            ax.plot(mean.index, mean, color=f'C{i}', lw=2, label=f'{name} (n = {len(hs)})'.replace('$', r'\$'))
         ax.set(title=dict(accuracy='held-out accuracy', valid_loss='held-out loss')[what], xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
     axs[1].set_yscale('log')
@@ -285,7 +297,8 @@ def _panel(ax, h, what, figure=None):
     marks = dict(marker='o', ms=3) if len(x) < 8 else {}
     for i, (name, y) in enumerate(lines.items()):
         ax.plot(x, y, label=name, lw=1.6, color=_colors.get(name, f'C{i}'), **marks)
-    for s in x[1:][h.stage.values[1:] != h.stage.values[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
+    stage = h.stage.fillna(-1).values
+    for s in x[1:][stage[1:] != stage[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
     seed, style = np.atleast_1d([] if figure is None else figure), dict(lw=1, ls='--', color='C2', label='published')
     if len(seed) == 1: ax.axhline(seed[0], **style)
     elif len(seed): ax.plot(np.arange(1, len(seed)+1), seed, **style)
@@ -656,12 +669,23 @@ def _seconds(rs):
     known = {hw: [s for s in several if not _none(s)] for hw, several in spent.items()}
     return {hw: float(np.mean(s)) if s else None for hw, s in known.items()}
 
+def result_name(
+    result:dict, # the content of a `result.json`
+):
+    "What its file is called under `results/`, without the ending: `0`, `0-fold3`"
+    return f'{result.get("seed")}' + ('' if result.get('fold') is None else f'-fold{result["fold"]}')
+
+def _complete(folds):
+    "Of these results, one a fold, those of the seeds that have as many folds as any"
+    n = {s: sum(r.get('seed') == s for r in folds) for s in {r.get('seed') for r in folds}}
+    return [r for r in folds if n[r.get('seed')] == max(n.values())]
+
 def _counted(stored, whys):
-    "Those of `stored` that the scoreboard counts: whole runs before folds, none that is stale if any is not"
+    "Those of `stored` that the scoreboard counts: whole runs before complete folds, none that is stale if any is not"
     usable = {f: r for f, r in stored.items() if isinstance(r, dict) and r.get('metrics') and not misshapen(r)
               and not r.get('smoke')}
     good = [r for f, r in usable.items() if not whys[f]] or list(usable.values())
-    return [r for r in good if r.get('fold') is None] or good
+    return [r for r in good if r.get('fold') is None] or _complete(good)
 
 def _score(recipe, stored):
     "The scoreboard's row of `recipe`, given its stored results {file name: content}"
@@ -719,19 +743,22 @@ def scoreboard_check(
     strict:bool=False, # also report results of an older version of a recipe?
 ):
     "What is wrong with the stored results, one plain line each; [] if all is well"
-    problems = []
+    problems, folds = [], {}
     for f, r in _stored(path):
         def say(*what): problems.extend(f'{f.parent.name}/{f.name} {w}' for w in what)
         recipe = recipes.get(f.parent.name)
         if not isinstance(r, dict): say('is not readable JSON')
         elif not recipe: say(f'belongs to no recipe: {nearest(f.parent.name, recipes)}')
         else:
-            name = f'{r.get("seed")}' + ('' if r.get('fold') is None else f'-fold{r["fold"]}')
             if r.get('recipe') != recipe.name: say(f'holds a run of {r.get("recipe")}')
-            if f.stem != name: say(f'holds the run {name}')
+            if f.stem != result_name(r): say(f'holds the run {result_name(r)}')
             own = result_problems(r, _is_ce(recipe))
             say(*own)
             if recipe.params < 20_000 and r.get('fold') is None and not f.with_suffix('.safetensors').exists():
                 say(f'has no weights beside it: networks under 20,000 parameters keep them, as {f.stem}.safetensors')
             if strict and not own and _why_stale(recipe, r): say(f'is stale: {_why_stale(recipe, r)}')
+            if r.get('fold') is not None: folds.setdefault(recipe.name, []).append(r)
+    for name, rs in folds.items():
+        for seed in sorted({r.get('seed') for r in rs} - {r.get('seed') for r in _complete(rs)}, key=str):
+            problems.append(f'{name}: seed {seed} lacks folds that another seed has, and does not count')
     return problems

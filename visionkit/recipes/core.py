@@ -12,6 +12,7 @@ import json, pkgutil, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from ..core import *
 
@@ -67,12 +68,21 @@ class Recipe:
         largest = max(max(p) if isinstance(p, tuple) else p for p in map(pixels, self.stages))
         fit = lambda n: max(8, n*min(48, largest)//largest)
         size = lambda s: tuple(map(fit, pixels(s))) if isinstance(pixels(s), tuple) else fit(pixels(s))
-        ten = {} if self.model.kwargs.get('n_out', 10) == 10 else dict(
-            model=Spec(self.model.name, *self.model.args, **{**self.model.kwargs, 'n_out': 10}), params=None)
+        ten = _ten_classes(self.model)
+        ten = {} if ten == self.model else dict(model=ten, params=None)
         short = lambda stages: tuple(replace(s, epochs=1, size=size(s), bs=min(s.bs, 64)) for s in stages)
         return replace(self, source='digits', test=None, classes=None, split=Spec('StratifiedSplitter', .2, seed=42),
                        is_smoke=True, **ten, stages=short(self.stages), noise=self.noise and short(self.noise),
                        score=None)
+
+def _ten_classes(model):
+    "The `Spec` of the same network for ten classes"
+    takes = signature(model.resolve()).parameters
+    if 'n_out' not in takes: return model
+    at, args, kwargs = list(takes).index('n_out'), list(model.args), dict(model.kwargs)
+    if at < len(args): args[at] = 10
+    elif kwargs.get('n_out', takes['n_out'].default) != 10: kwargs['n_out'] = 10
+    return Spec(model.name, *args, **kwargs)
 
 def published(
     value, # test accuracy after the last epoch
@@ -214,7 +224,7 @@ def _read_json(path):
     "The dict in the file `path`"
     try: return dict(json.loads(path.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError) as e:
-        raise InputError(f'{path} is missing or damaged: the run cannot be used, make it anew elsewhere') from e
+        raise InputError(f'{path} is missing or damaged: restore it, or make the run anew elsewhere') from e
 
 def _start(folder, recipe, seed, fold):
     "`recipe.json` of a new run, or that of the run already there"
@@ -277,12 +287,13 @@ def reproduce(
     seed = recipe.seed if seed is None else seed
     split = None if fold is None else _fold_splitter(recipe, fold)
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
-        about = _start(folder, recipe, seed, fold)
-        if (folder/'result.json').exists() and (folder/'report.html').exists(): return _as_run(folder)
-        return _train(recipe, about, folder, split, bars)
+        return _finished(recipe, _start(folder, recipe, seed, fold), folder, split, bars)
 
-def _as_run(folder):
-    from visionkit.report import Run
+def _finished(recipe, about, folder, split, bars):
+    "The `Run` in `folder`, trained unless it is; a report that was moved away is written anew"
+    from visionkit.report import Run, html_report
+    if not (folder/'result.json').exists(): _train(recipe, about, folder, split, bars)
+    if not (folder/'report.html').exists(): html_report(folder, folder/'report.html')
     return Run(folder)
 
 def _diagnosis(recipe, about, folder, split, bars):
@@ -306,16 +317,16 @@ def _diagnosis(recipe, about, folder, split, bars):
 def _candidate(recipe, seed, out):
     "The run of a changed recipe, in a folder that has its hash in the name"
     with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        about = _start(folder, recipe, seed, None)
-        return _as_run(folder) if (folder/'result.json').exists() else _train(recipe, about, folder, None, False)
+        return _finished(recipe, _start(folder, recipe, seed, None), folder, None, False)
 
 def _teacher(recipe, folder, bars):
     "The network that teaches `recipe`, trained on the images that `recipe` trains on, and the seconds that took"
     from visionkit.train import load_weights
     teacher = get_recipe(recipe.teacher)
     if recipe.is_smoke: teacher = teacher.smoke()
-    if teacher.split == recipe.split: run = reproduce(recipe.teacher, 0, recipe.is_smoke, folder.parent, bars=bars)
-    else: run = _candidate(teacher := replace(teacher, split=recipe.split), 0, folder.parent)
+    if (teacher.split, teacher.test) == (recipe.split, recipe.test):
+        run = reproduce(recipe.teacher, 0, recipe.is_smoke, folder.parent, bars=bars)
+    else: run = _candidate(teacher := replace(teacher, split=recipe.split, test=recipe.test), 0, folder.parent)
     load_weights(model := recipe_model(teacher), run.path/'model.safetensors')
     return model, run.result['seconds']['train']
 
@@ -360,7 +371,6 @@ def _train(recipe, about, folder, split, bars):
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.noise import label_issues, soften
-    from visionkit.report import html_report
     from visionkit.train import AutoPrecision, loader_stats, read_weights, save_weights
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
@@ -396,13 +406,11 @@ def _train(recipe, about, folder, split, bars):
     if preds and recipe.tta: _add_tta(result, learn, recipe.tta)
     if recipe.score: result['metrics'].update(recipe.score.build(folder))
     if found: result['noise'] = found.to_json()
-    _write_json(folder/'result.json', result)
     if preds:
         preds.to_csv(folder/'predictions.csv')
         _write_json(folder/'thumbs.json', preds.thumbs())
         if can_gradcam(learn.model, learn.dls.one_batch()[0]): _write_json(folder/'cams.json', preds.cams())
-    html_report([_as_run(folder)], folder/'report.html')
-    return _as_run(folder)
+    _write_json(folder/'result.json', result) # last: a run that has one is finished
 
 # %% ../../nbs/recipes/core.ipynb #bddbaec2
 def tune(
@@ -417,15 +425,19 @@ def tune(
     import pandas as pd
     if recipe.tune is None:
         raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
+    if recipe.init and get_recipe(recipe.init).source == recipe.source:
+        raise InputError(f'{recipe.name} starts from a run of {recipe.init}, which saw the images that `tune` holds out: '
+                         'tune it without `init`')
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
-    recipe = replace(recipe, split=split)
+    recipe = replace(recipe, split=split, test=None)
     path = Path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
     r = _candidate(recipe, seed, out).result
     row = dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(split), seed=seed, epochs=recipe.epochs,
                params=r['params'], accuracy=round(r['metrics']['accuracy_last'], 4),
                loss=round(r['metrics']['loss_last'], 4), seconds=r['seconds']['train'])
-    rows = pd.read_csv(path, dtype=dict(recipe_hash=str)).to_dict('records') if path.exists() else []
-    rows = [o for o in rows if (o['recipe_hash'], o['seed']) != (row['recipe_hash'], seed)] + [row]
+    # As text: what is on record stays as it was written
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False).to_dict('records') if path.exists() else []
+    rows = [o for o in rows if (o['recipe_hash'], o['seed']) != (row['recipe_hash'], str(seed))] + [row]
     with atomic_write(path, 'w') as f: pd.DataFrame(rows).to_csv(f, index=False)
     return row
 
@@ -434,8 +446,8 @@ def stored_runs(
     recipe:Recipe, # any recipe
 ):
     "The stored full results of `recipe` as it is today, a dict a seed; where only folds were run, a dict a fold"
-    found = [json.loads(p.read_text(encoding='utf-8')) for p in sorted((results_dir()/recipe.name).glob('*.json'))]
-    found = [r for r in found if r['recipe_hash'] == recipe.recipe_hash]
+    found = [_read_json(p) for p in sorted((results_dir()/recipe.name).glob('*.json'))]
+    found = [r for r in found if r.get('recipe_hash') == recipe.recipe_hash]
     return [r for r in found if r['fold'] is None] or found
 
 # %% ../../nbs/recipes/core.ipynb #387a46be
@@ -486,10 +498,10 @@ def evaluate(
 ):
     "`Predictions` of the run on every image below `images`"
     from fastai.vision.all import DataLoaders, Learner, get_image_files
-    from visionkit.data import char_label
+    from visionkit.data import char_label, check_names
     from visionkit.interpret import Predictions
     recipe, model, meta = load_run(folder)
-    files = sorted(get_image_files(images))
+    files = check_names(sorted(get_image_files(images)))
     if not files: raise InputError(f'{images} holds no images: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
     if strange:
@@ -507,11 +519,13 @@ def predict(
 ):
     "A DataFrame: path, predicted class and its probability, one row a file"
     import pandas as pd, torch
+    from visionkit.data import check_names
     recipe, model, meta = load_run(folder)
-    missing = [f for f in map(Path, files) if not f.is_file()]
+    files = check_names(map(Path, files))
+    missing = [f for f in files if not f.is_file()]
+    if not files: raise InputError('no files to predict: give image files')
     if missing: raise InputError(f'{missing[0]} is no file: give image files')
     with torch.no_grad():
-        probs = torch.cat([model(b[0]).float().softmax(1).cpu()
-                           for b in run_loader(recipe, meta, list(map(Path, files)))])
+        probs = torch.cat([model(b[0]).float().softmax(1).cpu() for b in run_loader(recipe, meta, files)])
     p, i = probs.max(1)
     return pd.DataFrame(dict(path=[str(f) for f in files], pred=[meta['vocab'][k] for k in i], p=p.numpy()))

@@ -9,6 +9,7 @@ __all__ = ['short_name', 'results_table', 'plot_epochs', 'errors_table', 'plot_w
 import base64, io, json
 from statistics import fmean
 from ..core import results_dir
+from ..report import result_name
 from .core import *
 
 # %% ../../nbs/recipes/stored.ipynb #67734344
@@ -25,7 +26,7 @@ def results_table(
     import pandas as pd
     rows = []
     for recipe in recipes:
-        row, runs, log = (dict(recipe=short_name(recipe), new=recipe.title.split(': ')[1], params=recipe.params),
+        row, runs, log = (dict(recipe=short_name(recipe), new=recipe.title.split(': ')[-1], params=recipe.params),
                           stored_runs(recipe), recipe.seed_figure.get('log'))
         row['seed_test'] = 100*recipe.seed_figure['value']
         if log: row['seed_last_five'] = 100*fmean(log[-5:])
@@ -80,8 +81,9 @@ def _pictures(recipe, run, cams):
     "Function from the path of a test image to the picture of it, a file; None: there are none"
     if not cams:
         from visionkit.data import get_source
-        return lambda path: get_source(recipe.source)/path
-    file = results_dir()/recipe.name/f"{run['seed']}.cams"
+        root = get_source(recipe.source)
+        return lambda path: (root.parent if recipe.test else root)/path # with a second source, below what both share
+    file = results_dir()/recipe.name/f'{result_name(run)}.cams'
     if not file.exists(): return None
     found = json.loads(file.read_text(encoding='utf-8'))
     return lambda path: io.BytesIO(base64.b64decode(found[path]))
