@@ -148,7 +148,7 @@ def test_labels(shell, tmp_path):
     (tmp_path/'trust.csv').write_text('path,label\nnowhere.png,3\n')
     fails(shell('labels', folder, '--out', 'report', '--trusted', 'trust.csv'), 'nowhere.png', 'is not in')
     next(folder.rglob('*.png')).rename(folder/'0'/'renamed.png')
-    fails(shell('labels', folder, '--out', 'report'), 'other images, labels or stages')
+    fails(shell('labels', folder, '--out', 'report'), 'other images, labels, stages or networks')
 
 def test_labels_errors(shell, tmp_path):
     fails(shell('labels', 'nowhere'), 'nowhere', 'no such folder')
@@ -158,3 +158,13 @@ def test_labels_errors(shell, tmp_path):
     (tmp_path/'one'/'other').mkdir()
     Image.new('L', (8, 8)).save(tmp_path/'one'/'other'/'b.png')
     fails(shell('labels', 'one'), 'too few for 3 folds')
+    Image.new('L', (8, 8)).save(os.fsencode(tmp_path/'one'/'other') + b'/caf\xe9.png')
+    fails(shell('labels', 'one'), 'is not UTF-8: rename it')
+
+def test_labels_of_few_images(shell, tmp_path):
+    for c in 'ab':
+        (tmp_path/'few'/c).mkdir(parents=True)
+        for i in range(6): Image.new('L', (16, 16), 20*i + 100*(c == 'b')).save(tmp_path/'few'/c/f'{i}.png')
+    done = shell('labels', 'few')
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path/'labels-few'/'noise.json').read_text())['n'] == 12

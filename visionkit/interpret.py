@@ -38,7 +38,7 @@ def confused_pairs(
     "The `n` most frequent confusions: true class, predicted class, count"
     m = confusion.values.copy()
     np.fill_diagonal(m, 0)
-    top = np.argsort(-m, axis=None, kind='stable')[:n]
+    top = np.lexsort((np.arange(m.size), -m.ravel().astype(float)))[:n]
     rows, cols = np.unravel_index(top[m.flat[top] > 0], m.shape)
     return pd.DataFrame(dict(true=confusion.index[rows], pred=confusion.columns[cols], n=m[rows, cols]))
 
@@ -143,9 +143,15 @@ def _check_shapes(probs, targs, vocab, paths):
     if paths is not None and len(paths) != n: raise InputError(f'{n} rows of probabilities, but {len(paths)} paths')
     low, high = targs.min().item(), targs.max().item()
     if low < 0 or high >= c: raise InputError(f'class indices must be 0 to {c-1}, not {low} to {high}')
+    if not ((probs >= 0) & (probs < 1.01)).all(): # nor is NaN
+        raise InputError('probabilities must be 0 to 1: did the training diverge, or are these the raw outputs?')
     return n, c
 
 # %% ../nbs/06_interpret.ipynb #bcdb2a81
+def _log(probs):
+    import torch
+    return probs.double().clamp(torch.finfo().tiny).log()
+
 def _probs(out, loss_func):
     "Model output → (probabilities, log-probabilities), whatever the loss leaves to its activation"
     import torch
@@ -154,7 +160,7 @@ def _probs(out, loss_func):
     given = (probs >= 0).all() and torch.allclose(probs.sum(-1), torch.ones(len(out)), atol=1e-4)
     # From scores the logarithm is exact; from probabilities it is only as good as their float32
     if not given or torch.allclose(probs, softmax, atol=1e-5): return softmax, out.double().log_softmax(-1)
-    return probs, probs.double().clamp(torch.finfo().tiny).log()
+    return probs, _log(probs)
 
 @contextmanager
 def _plain(dl, **kwargs):
@@ -222,7 +228,7 @@ def from_learner(
     dl = dls.valid if dl is None else dl
     if not len(dl.dataset): raise InputError('there are no images to predict: the data set is empty')
     vocab = getattr(dls, 'vocab', None)
-    if vocab is None or len(vocab) and not isinstance(vocab[0], (str, int, np.integer)):
+    if vocab is None or len(vocab) and not np.isscalar(vocab[0]):
         raise InputError('Predictions needs one class an image; this learner has no single list of classes')
     seen = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(looks)]
     out, targs = _get_preds(learn, dl)
@@ -236,7 +242,7 @@ def from_learner(
         raise InputError(f'the network gives {shape(out)}, and there are {len(vocab)} classes: '
                          'let it end in one output a class (n_out=dls.c)')
     probs, logp = _probs(out, learn.loss_func)
-    if looks: logp = (probs := .75*sum(seen)/looks + .25*probs).double().log()
+    if looks: logp = _log(probs := .75*sum(seen)/looks + .25*probs)
     losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()
     res = cls(probs, targs, vocab, _relative(dl, dls, root), lambda i: dl.dataset[i][0], losses)
     res.learn, res.dl = learn, dl
@@ -294,6 +300,11 @@ def image(self:Predictions, i:int):
     if isinstance(im, (str, os.PathLike)):
         from PIL import Image
         im = Image.open(im)
+    if not hasattr(im, 'convert'): # a tensor or array, of data sets that are not fastai's
+        import torch
+        from torchvision.transforms.functional import to_pil_image
+        im = torch.as_tensor(im).as_subclass(torch.Tensor).cpu()
+        im = to_pil_image(im.float().clamp(0, 1) if im.is_floating_point() else im)
     return im if im.mode in ('L', 'RGB') else im.convert('RGB')
 
 def _axes(rows, cols, width, height):
@@ -385,7 +396,10 @@ def gradcam(
     model = learn.model
     if not can_gradcam(model):
         raise InputError('this network moves the pixels before it looks: its maps show no places of the image')
+    if isinstance(xb, (str, os.PathLike)): xb = [xb]
     if not isinstance(xb, torch.Tensor): xb = torch.cat([b[0] for b in learn.dls.test_dl(xb)])
+    if targs is not None and np.shape(targs) != (len(xb),):
+        raise InputError(f'{len(xb)} images need as many class indices, not {np.shape(targs)}')
     x = xb.detach().as_subclass(torch.Tensor).to(next(model.parameters()).device).requires_grad_()
     if targs is not None: targs = [ClassifierOutputTarget(int(t)) for t in targs]
     with _undisturbed(model):
@@ -394,8 +408,12 @@ def gradcam(
         layer = layers[-1] if layer is None else layer
         if not any(layer is m for m in layers): raise InputError('`layer` must give one map of more than 1x1 places')
         # What follows the layer gets a copy: an in-place ReLU would change the maps before they are weighed
+        maps = None
         with GradCAM(model, [layer]) as cam, layer.register_forward_hook(lambda m, i, out: out.clone()):
-            return torch.from_numpy(cam(x, targs)).float()
+            maps = torch.from_numpy(cam(x, targs)).float()
+    # grad-cam drops the error of a wrong index
+    if maps is None: raise InputError('`targs` must be indices of classes that the network has')
+    return maps
 
 # %% ../nbs/06_interpret.ipynb #69c939e4
 def _overlay(x, cam):

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from .core import *
 from .cache import CachedDL
 from .data import KFold, char_label, image_block, image_items
-from .interpret import Predictions, _short
+from .interpret import Predictions, _files, _short
 from .models import trunk_net
 from .train import *
 
@@ -29,12 +29,13 @@ from .train import *
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
-    rate:float=1., # share of wrong labels; complementary labels are all wrong
+    rate:float=1., # share of wrong labels; of complementary labels all are
 )->np.ndarray: # (k,k): rows true, columns given
     "P(given | true) of a textbook kind of label noise"
     eye = np.eye(k)
     wrong = dict(symmetric=(1 - eye)/(k-1), complementary=(1 - eye)/(k-1), pair=np.roll(eye, 1, axis=1))
     if kind not in wrong: raise InputError(f'no noise is called {kind!r}: {nearest(kind, wrong)}')
+    if not 0 <= rate <= 1: raise InputError(f'a rate is a share from 0 to 1, not {rate}')
     return (1 - rate)*eye + rate*wrong[kind]
 
 def corrupt(
@@ -66,6 +67,7 @@ def label_stages(
 )->list: # of `Stage`s
     "5 epochs of 60,000 images to 40 of 7,500 or less; big batches, averaged weights: wrong labels make noisy gradients"
     bs = next(b for least, b in ((40_000, 512), (20_000, 256), (10_000, 128), (0, 64)) if n >= least)
+    bs = min(bs, max(n//3, 2)) # a third of the images is held out, and a batch must fill
     return [Stage(bs=bs, epochs=int(np.clip(300_000/n, 5, 40)), lr=3e-3, wd=.02,
                   opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .98),))]
 
@@ -102,7 +104,7 @@ def _fold(learn_at, source, splitter, stages, out):
     learn = learn_at(source, splitter, stages[0].bs)
     # `learn_at` has made the loaders, at the size of its choice
     with learn.added_cbs(_NoValidation()): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
-    return (list(learn.dls.valid.items), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
+    return (_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
             rows.seconds[:learn.resumed].sum())
 
 def _read_fold(file, mark):
@@ -113,16 +115,23 @@ def _read_fold(file, mark):
         data = load_file(file)
     except Exception as e: raise InputError(f'{file} is damaged: move it away and run the same line again') from e
     if meta.get('mark') != mark:
-        raise InputError(f'{file} was made from other images, labels or stages: choose another folder')
+        raise InputError(f'{file} was made from other images, labels, stages or networks: choose another folder')
     return data['index'].numpy(), data['probs'].numpy(), float(meta['seconds'])
 
 def _write_fold(file, mark, index, probs, seconds):
     data = dict(index=torch.as_tensor(index), probs=probs.contiguous())
     with atomic_write(file) as f: f.write(save(data, metadata=dict(mark=mark, seconds=str(seconds))))
 
-def _called(f):
-    f = getattr(f, 'func', f) # of a partial: whether there are bars does not matter
-    return f'{f.__module__}.{f.__qualname__}'
+def _without_bars(f):
+    "`f`, of which it does not matter whether it shows progress bars"
+    if not isinstance(f, partial): return f
+    return partial(f.func, *f.args, **{k: v for k, v in f.keywords.items() if k != 'bars'})
+
+def _check_stages(stages):
+    for s in stages:
+        if isinstance(s.sched, Plateau) or any(isinstance(cb, TrackerCallback) for cb in build(list(s.cbs))):
+            raise InputError('the networks are not validated while they train: '
+                             'take stages without Plateau and callbacks that watch the validation')
 
 def oof_preds(
     source, # folder of class folders, CSV or DataFrame, as `image_block` takes them
@@ -143,8 +152,9 @@ def oof_preds(
         raise InputError(f'class {rare!r} has {labels.count(rare)} images, too few for {folds} folds: '
                          'take fewer, or leave the class out')
     stages = stages or label_stages(len(items))
-    mark = fingerprint([paths, labels, stages, folds, seed, _called(learn_at)])
-    probs, seconds = np.zeros((len(items), len(vocab)), 'float32'), 0.
+    _check_stages(stages)
+    mark = fingerprint([paths, labels, stages, folds, seed, _without_bars(learn_at)])
+    probs, seconds, random = np.zeros((len(items), len(vocab)), 'float32'), 0., get_rng_state()
     for k in range(folds):
         file, work = (Path(out)/f'fold{k}.safetensors', Path(out)/f'fold{k}-{mark}') if out else (None, None)
         kept = _read_fold(file, mark) if file else None
@@ -160,6 +170,7 @@ def oof_preds(
         if work and work.exists(): shutil.rmtree(work)
         probs[kept[0]] = kept[1]
         seconds += kept[2]
+    set_rng_state(random) # what comes next does not depend on whether the networks were trained or read
     preds = Predictions(probs, [vocab.index(l) for l in labels], vocab, paths, lambda i: PILImage.create(items[i]))
     preds.seconds = round(seconds, 1)
     return preds
@@ -218,6 +229,7 @@ def _clusters(p, given):
     """((group of each image, how clearly), are groups named by what they are not called?) from k-means of the answers,
     or None if neither fits. For noise where no label stands out in a class: the highest probability would split it"""
     (n, k), x, pick = p.shape, np.sqrt(p), np.random.default_rng(0).permutation(len(p))[:20_000]
+    if n < k: return None
     km = KMeans(k, n_init=3, random_state=0).fit(x[pick])
     far = np.sort(km.transform(x), 1)
     group, clear = km.predict(x), far[:, 1] - far[:, 0]
@@ -301,8 +313,9 @@ class Diagnosis:
 def _evenly(p, given):
     "Rate of evenly spread noise that puts as many labels as seen in the half of the classes least likely to networks"
     k = p.shape[1]
-    rank = (p < p[np.arange(len(p)), given][:, None]).sum(1)
-    return (rank < k//2).mean()*(k-1)/(k//2) if k > 2 else 0.
+    own = p[np.arange(len(p)), given][:, None]
+    less, same = (p < own).sum(1), (p == own).sum(1) # votes and trees tie: the given one is any of these
+    return ((k//2 - less)/same).clip(0, 1).mean()*(k-1)/(k//2) if k > 2 else 0.
 
 def _pairs(T, weights, vocab):
     "The wrong labels that stand out: three times the usual of their row and a hundredth of the class, largest first"
@@ -338,7 +351,7 @@ class _Reading:
     T:np.ndarray # P(given | group)
     weights:np.ndarray # share of each group
     top:float # wrong among the clearest of each group (`_share`)
-    middle:float # among its next clearest: between a sixth and a third
+    middle:float # among the next as many
     every:float # among all images
     even:float # rate of evenly spread noise, from the clearer half
     even_rest:float # the same from the other half
@@ -363,15 +376,16 @@ def _read(p, given, found):
     counts, group, clear = found
     T = _shares(counts)
     weights, other, half = np.bincount(group, minlength=k)/len(p), given != group, _clearest(group, clear, .5)
+    share = _share(len(p))
     top, middle = (float((weights*(1 - T.diagonal())).sum()),
-                   _clearest(group, clear, 1/3) & ~_clearest(group, clear, 1/6))
+                   _clearest(group, clear, min(2*share, .9)) & ~_clearest(group, clear, share))
     mean = lambda which: float(other[which].mean()) if which.any() else top
     if top < .5: top = min(top, float(other.mean())) # more than among all images is luck
     two_se = lambda q, n: 2*np.sqrt(max(q*(1 - q), 1e-4)/max(n, 1))
     even, part = _evenly(p[half], given[half]), (k//2)/(k-1)
     return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
                     _evenly(p[~half], given[~half]) if (~half).any() else 0., _evenly(p, given),
-                    two_se(top, _share(len(p))*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
+                    two_se(top, share*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
                     _uneven(counts))
 
 def _avoided(counts):
@@ -393,13 +407,14 @@ def _asymmetric_rate(r):
     "(rate, interval, sentence): by the clearest images, or by labels far from what images look like"
     rate = max(r.top, r.far)
     over = max(r.every - rate, 0)
-    half = min(.05, max(over, r.se + .01))
+    half = max(min(.05, over), r.se + .01)
     # Clear images miss some of people's errors, the more the higher the rate: the interval is moved up
     low = max(rate + min(min(rate, .2)*over, .8*half) - half, 0)
     said = (f'Less clear images are called something else more often ({r.top:.1%}, then {r.middle:.1%}, '
             f'{r.every:.1%} of all): people mislabel hard images, and networks mistake them. The rate is '
             + ('that of the clearest' if r.top >= r.far else 'told by the labels that name what images look least like')
-            + '; a clean set of hard images would look the same.') if r.middle > 1.2*r.top + .01 else ''
+            + '; a clean set of hard images would look the same, and then the rate is nought.'
+            ) if r.middle > 1.2*r.top + .01 else ''
     return rate, (low, low + 2*half), said
 
 _names = ('Assumed: of the labels of each class more are right than name any single other class; '
@@ -426,7 +441,9 @@ def diagnose(
                        'a larger one may.',
                        'The rate is that of labels drawn at random, not a measurement.')
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations.')
-    if trusted is not None: return _by_trust(p, given, vocab, _trusted(preds, trusted), verdict)
+    if trusted is not None:
+        at, true = _trusted(preds, trusted)
+        return _against(_by_trust(p, given, vocab, (at, true), verdict), (given[at] != true).sum(), len(at))
     # The simplest grouping wins unless another tells more
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
     told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
@@ -437,16 +454,21 @@ def diagnose(
         evidence.append('Each group of images is called everything but one class, another one each. (Labels that are '
                         'mostly right, and when wrong spare one class each, would look the same.)')
     r = _read(p, given, found)
+    if k == 3 and (first is not choices[0][0] or r.T.diagonal().mean() < .65):
+        return verdict('unknown', np.nan, (0, 1), r.T, (), 'With three classes, labels that are never right and '
+                       'labels that go to a neighbour nearly half of the time look alike. Trusted images would tell.')
     empty = r.weights*n < (5 if lowest else np.maximum(5, .1*often*n))
     rare = empty & (often < max(30/n, .002))
     if (empty & ~rare).any():
-        return verdict('unknown', np.nan, (0, 1), r.T, (), 'No group of images stands for '
-                       f'{", ".join(vocab[t] for t in np.flatnonzero(empty & ~rare)[:5])}: more than half of that '
+        return verdict('unknown', np.nan, (0, 1), r.T, (), f'{_unseen(vocab, empty & ~rare)}: more than half of that '
                        'class may be called something else, or the networks cannot see it. Trusted images would tell.')
     r.T[rare] = np.eye(k)[rare]
     if rare.any():
         evidence.append(f'Too few images to say anything: {", ".join(vocab[t] for t in np.flatnonzero(rare)[:5])}.')
     return _lowest(r, verdict, k) if lowest else _highest(r, verdict, vocab)
+
+def _unseen(vocab, empty):
+    return f'No group of images stands for {", ".join(vocab[t] for t in np.flatnonzero(empty)[:5])}'
 
 def _lowest(r, verdict, k):
     "The verdict where groups are named by the class of lowest probability"
@@ -466,11 +488,11 @@ def _highest(r, verdict, vocab, assumed=_names):
                              f'{r.even_rest:.1%} (the rest).')
     if k == 2 and assumed == _names: assumed = _two
     if k > 2 and _symmetric(r):
-        T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), min(r.even_se + .01, .05)
+        T, margin = (1 - r.even)*np.eye(k) + r.even/(k-1)*(1 - np.eye(k)), r.even_se + .01
         low = r.even - margin - min(.2*max(r.every - r.even, 0), .05)
         # More of it on less clear images, beyond chance, is what the clearer half misses
-        high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), .09 - margin)
-        interval = max(low, high - .1), high
+        high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), max(.09 - margin, 0))
+        interval = max(low, high - max(.1, 2*margin)), high
         return verdict('symmetric', r.even, interval, T, (), far, seen, assumed)
     if r.top < .02:
         return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
@@ -480,7 +502,21 @@ def _highest(r, verdict, vocab, assumed=_names):
             'trusted images would tell.') if r.T.diagonal().mean() < .5 else ''
     if k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .5*max(r.T[0, 1], r.T[1, 0]):
         return verdict('symmetric', rate, interval, r.T, (), seen, hard, assumed)
-    return verdict('asymmetric', rate, interval, r.T, _pairs(r.T, r.weights, vocab), far, seen, hard, most, assumed)
+    alike = [f'{vocab[i]} and {vocab[j]}' for i in range(k) for j in range(i) if abs(r.T[i] - r.T[j]).sum() < .2]
+    lost = (f'To the networks {", ".join(alike[:3])} look alike, or half of their labels are exchanged: '
+            'what is wrong between them cannot be told.') if alike else ''
+    pairs = _pairs(r.T, r.weights, vocab)
+    return verdict('asymmetric', rate, interval, r.T, pairs, far, seen, hard, most, lost, assumed)
+
+def _against(found, wrong, n):
+    "`found` with what `n` trusted images say of its rate, of which so many have a `wrong` label"
+    low, high = beta.ppf((.025, .975), (wrong, wrong + 1), (n - wrong + 1, max(n - wrong, 1e-9)))
+    low = low if wrong else 0.
+    found.evidence.append(f'{wrong} of the {n} trusted images have a wrong label: between {low:.1%} and {high:.1%} '
+                          'of all, were they a random sample.')
+    if found.interval[1] < low or found.interval[0] > high:
+        found.evidence.append('The rate does not agree with that: trust more images before you act on it.')
+    return found
 
 def _by_trust(p, given, vocab, trusted, verdict):
     "The verdict with `trusted` images to name the groups"
@@ -488,26 +524,23 @@ def _by_trust(p, given, vocab, trusted, verdict):
     group = np.full(len(p), -1)
     group[at] = true
     r = _read(p, given, _estimate(p, given, _groups(true_probs(p, _typical(p, group >= 0, group)))))
-    wrong = (given[at] != true).sum()
-    low, high = (float(x) for x in beta.ppf((.025, .975), (wrong, wrong + 1),
-                                            (len(at) - wrong + 1, max(len(at) - wrong, 1e-9))))
-    said = (f'{wrong} of the {len(at)} trusted images have a wrong label: between '
-            f'{max(low, 0) if wrong else 0:.1%} and {high:.1%} of all, were they a random sample.')
+    if (empty := r.weights*len(p) < 5).any():
+        return verdict('unknown', np.nan, (0, 1), r.T, (), f'{_unseen(vocab, empty)}: the networks cannot see it.')
     leader = r.T.argmax(1)
-    moved = np.flatnonzero((leader != np.arange(k)) & (r.weights > 0))
-    if not len(moved): return _highest(r, verdict, vocab, said)
+    moved = np.flatnonzero(leader != np.arange(k))
+    if not len(moved): return _highest(r, verdict, vocab, '')
     interval = r.top - r.se - .01, r.top + r.se + .01
     most, own = r.T[moved, leader[moved]], r.T[moved, moved]
-    if k > 2 and r.T.diagonal().mean() < .5/k and np.median(most) < .5:
-        return verdict('complementary', r.top, interval, r.T, (), said)
-    # A class that keeps more of its own labels than it loses to a third one was flipped, not renamed
     third = np.mean([np.delete(r.T[t], [t, leader[t]]).mean() for t in moved]) if k > 2 else 0.
+    if k > 2 and own.mean() < .5*third and r.T.diagonal().mean() < .5/k and np.median(most) < .5 + .5/(k-1):
+        return verdict('complementary', r.top, interval, r.T)
+    # A class that keeps more of its own labels than it loses to a third one was flipped, not renamed
     pairs = sorted(((vocab[t], vocab[leader[t]], float(r.T[t, leader[t]])) for t in moved), key=lambda o: -o[2])
     if own.mean() < max(3*third, .05):
-        return verdict('permuted', r.top, interval, r.T, pairs, said,
+        return verdict('permuted', r.top, interval, r.T, pairs,
                        f'{len(moved)} classes carry the names of others.')
     even_handed = k == 2 and abs(r.T[0, 1] - r.T[1, 0]) < .2
-    return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs, said,
+    return verdict('symmetric' if even_handed else 'asymmetric', r.top, interval, r.T, pairs,
                    f'{len(moved)} classes carry another name more often than their own.')
 
 # %% ../nbs/07_noise.ipynb #e7be3772
@@ -600,7 +633,7 @@ class ForwardLoss(_LabelLoss):
         # Autocast would multiply in half precision
         with torch.autocast(out.device.type, enabled=False):
             logp = out.float().log_softmax(-1)
-            if self.T is not None: logp = (logp.exp() @ self.T.to(out.device)).clamp(min=1e-8).log()
+            if self.T is not None: logp = (logp.exp() @ self.T.to(out.device)).clamp(min=torch.finfo().tiny).log()
             return self._reduce(F.nll_loss(logp, targ, reduction='none'))
 
 class GCELoss(_LabelLoss):

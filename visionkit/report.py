@@ -64,7 +64,8 @@ def misshapen(
     numbers = lambda d: all(isinstance(v, (int, float, type(None))) for v in d)
     tests = dict(metrics=lambda m: numbers(m.values()), seconds=lambda m: numbers(m.values()),
                  history=lambda h: all(isinstance(r, dict) for r in h),
-                 worst=lambda w: all(isinstance(r, dict) and numbers(map(r.get, ('p_true', 'p_pred', 'loss'))) for r in w),
+                 worst=lambda w: all(isinstance(r, dict) and numbers([r.get(k) for k in ('p_true', 'p_pred', 'loss')])
+                                     for r in w),
                  confusion=lambda c: all(isinstance(r, list) and len(r) == len(c) and numbers(r) for r in c),
                  vocab=lambda v: len(set(map(str, v))) == len(v) == len(o.get('confusion') or v),
                  seed_figure=lambda f: isinstance(f.get('log', []), list)
@@ -215,7 +216,8 @@ def compare_pairs(
     table = compare(runs)
     names = list(dict.fromkeys(table.recipe)) if len(table) else []
     if len(names) != 2:
-        raise InputError(f'pairs need finished full runs of two recipes, these are of {len(names)} ({", ".join(names)})')
+        raise InputError('pairs need finished full runs of two recipes, these are of '
+                         f'{len(names)} ({", ".join(names)})')
     table['pair'] = [f'{r.seed}, {r.fold}' for r in runs]
     if table.duplicated(['recipe', 'pair']).any():
         raise InputError('two of these runs have the same recipe, seed and fold: give each once')

@@ -11,6 +11,7 @@ __all__ = ['Recipe', 'published', 'register', 'recipes', 'get_recipe', 'test_fol
 import json, pkgutil, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -296,16 +297,19 @@ def _finished(recipe, about, folder, split, bars):
     if not (folder/'report.html').exists(): html_report(folder, folder/'report.html')
     return Run(folder)
 
+def _judge(recipe, source, splitter, bs, bars):
+    "A network that judges labels, see `oof_preds`; its batch size is that of its stages"
+    from visionkit.noise import quiet
+    learn = recipe_learner(recipe, splitter, source)
+    return learn if bars else quiet(learn)
+
 def _diagnosis(recipe, about, folder, split, bars):
     "Diagnose `recipe`'s training labels by networks of its own, out of fold; `folder` gets `noise.json`, `issues.csv`"
-    from visionkit.noise import diagnose, label_issues, oof_preds, quiet, save_issues
+    from visionkit.noise import diagnose, label_issues, oof_preds, save_issues
     items = recipe_items(replace(recipe, test=None))
     if not recipe.test: items = items.iloc[sorted((split or recipe_split(recipe))([Path(p) for p in items.path])[0])]
     plain = replace(recipe, noise=None, stages=recipe.noise, loss=Spec('CrossEntropyLossFlat'))
-    def learn_at(source, splitter, bs):
-        learn = recipe_learner(plain, splitter, source)
-        return learn if bars else quiet(learn)
-    preds = oof_preds(items, learn_at, recipe.noise, out=folder/'oof', seed=about['seed'])
+    preds = oof_preds(items, partial(_judge, plain, bars=bars), recipe.noise, out=folder/'oof', seed=about['seed'])
     found = diagnose(preds)
     save_issues(found, label_issues(preds, found), folder)
     # A shrunk run may learn too little to tell, and goes on all the same
@@ -426,8 +430,8 @@ def tune(
     if recipe.tune is None:
         raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
     if recipe.init and get_recipe(recipe.init).source == recipe.source:
-        raise InputError(f'{recipe.name} starts from a run of {recipe.init}, which saw the images that `tune` holds out: '
-                         'tune it without `init`')
+        raise InputError(f'{recipe.name} starts from a run of {recipe.init}, which saw the images that `tune` '
+                         'holds out: tune it without `init`')
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
     recipe = replace(recipe, split=split, test=None)
     path = Path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
