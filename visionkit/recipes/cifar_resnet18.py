@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..core import *
 from .core import *
 from .cifar_dilated import grey_crops, half_stats, low_sgd, test_note
-from .cifar_resnet import as_seed, best_stage, cutout_stats, ours
+from .cifar_resnet import as_seed, cutout_stats, muon_stage, ours
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
 def _recipe(name, title, figure, stage, how='', **kwargs):
@@ -30,5 +30,5 @@ s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
 as_run = [s8, s9, s10]
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #2f16f937
-best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', best_stage(24), model=Spec('resnet18_cifar'),
+best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', muon_stage, hole=12, model=Spec('resnet18_cifar'),
               params=11_173_962, seed_figure=published(.8987, 'seed 002, S10, stored log'))
