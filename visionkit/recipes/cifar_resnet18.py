@@ -9,7 +9,7 @@ __all__ = ['cutout_26', 's8', 's9', 's10', 'as_run', 'best18']
 from dataclasses import replace
 from ..core import *
 from .core import *
-from .cifar_resnet import as_seed, best_stage, ours
+from .cifar_resnet import as_seed, muon_stage, ours
 from .cifar_resnet import cutout_stats, grey_crops, half_stats, low_sgd, test_note
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #ab70c422
@@ -30,5 +30,5 @@ s10 = _recipe('s10', 'a rate from the finder and a plateau', .8987,
 as_run = [s8, s9, s10]
 
 # %% ../../nbs/recipes/cifar_resnet18.ipynb #2f16f937
-best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', best_stage(24), model=Spec('resnet18_cifar'),
+best18 = ours('resnet18', 'ResNet18, our training', 'cifar_resnet18', muon_stage, hole=12, model=Spec('resnet18_cifar'),
               params=11_173_962, seed_figure=published(.8987, 'seed 002, S10, stored log'))
