@@ -2,9 +2,8 @@
 With --cams also the heat maps of the images of highest loss: keep_result.py --cams RUN..."""
 import json, sys
 from pathlib import Path
-from visionkit.core import atomic_write
+from visionkit.core import atomic_write, result_name
 from visionkit.recipes.core import get_recipe
-from visionkit.report import result_name
 
 ROOT = Path(__file__).resolve().parent.parent
 

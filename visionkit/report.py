@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['marks', 'misshapen', 'Run', 'load_runs', 'percent', 'convergence', 'hardware_line', 'compare', 'compare_pairs',
            'conclude', 'plot_compare', 'plot_history', 'html_report', 'label_report', 'results', 'result_problems',
-           'result_name', 'scoreboard', 'scoreboard_md', 'scoreboard_check']
+           'scoreboard', 'scoreboard_md', 'scoreboard_check']
 
 # %% ../nbs/08_report.ipynb #645acb5c
 import base64, csv, io, json, math, re
@@ -670,12 +670,6 @@ def _seconds(rs):
     for r in rs: spent.setdefault(hardware_line(r.get('hardware')), []).append((r.get('seconds') or {}).get('train'))
     known = {hw: [s for s in several if not _none(s)] for hw, several in spent.items()}
     return {hw: float(np.mean(s)) if s else None for hw, s in known.items()}
-
-def result_name(
-    result:dict, # the content of a `result.json`
-):
-    "What its file is called under `results/`, without the ending: `0`, `0-fold3`"
-    return f'{result.get("seed")}' + ('' if result.get('fold') is None else f'-fold{result["fold"]}')
 
 def _complete(folds):
     "Of these results, one a fold, those of the seeds that have as many folds as any"

@@ -8,8 +8,7 @@ __all__ = ['short_name', 'results_table', 'plot_epochs', 'errors_table', 'plot_w
 # %% ../../nbs/recipes/stored.ipynb #b1b2828d
 import base64, io, json
 from statistics import fmean
-from ..core import results_dir
-from ..report import result_name
+from ..core import result_name, results_dir
 from .core import *
 
 # %% ../../nbs/recipes/stored.ipynb #67734344
