@@ -38,7 +38,7 @@ def confused_pairs(
     "The `n` most frequent confusions: true class, predicted class, count"
     m = confusion.values.copy()
     np.fill_diagonal(m, 0)
-    top = np.lexsort((np.arange(m.size), -m.ravel().astype(float)))[:n]
+    top = np.argsort(-m.astype(float), axis=None, kind='stable')[:n]
     rows, cols = np.unravel_index(top[m.flat[top] > 0], m.shape)
     return pd.DataFrame(dict(true=confusion.index[rows], pred=confusion.columns[cols], n=m[rows, cols]))
 

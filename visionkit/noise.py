@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd, matplotlib.pyplot as plt, torch
 from fastai.vision.all import *
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.cluster import KMeans
 from safetensors import safe_open
 from safetensors.torch import load_file, save
@@ -510,8 +510,7 @@ def _highest(r, verdict, vocab, assumed=_names):
 
 def _against(found, wrong, n):
     "`found` with what `n` trusted images say of its rate, of which so many have a `wrong` label"
-    low, high = beta.ppf((.025, .975), (wrong, wrong + 1), (n - wrong + 1, max(n - wrong, 1e-9)))
-    low = low if wrong else 0.
+    low, high = binomtest(wrong, n).proportion_ci()
     found.evidence.append(f'{wrong} of the {n} trusted images have a wrong label: between {low:.1%} and {high:.1%} '
                           'of all, were they a random sample.')
     if found.interval[1] < low or found.interval[0] > high:

@@ -166,8 +166,8 @@ def hardware_line(
     "GPU, or CPU and cores, in a few words"
     hw = hardware or {}
     cpu = re.sub(r'\((R|TM|C)\)|\bCPU\b|\bProcessor\b|\d+-Core|@.*', ' ', str(hw.get('cpu') or ''))
-    cpu = ', '.join([*filter(None, [" ".join(cpu.split())]), *[f'{hw.get("cores")} cores']*bool(hw.get('cores'))])
-    return str(hw.get('gpu') or cpu or '')
+    cores = f'{hw["cores"]} cores' if hw.get('cores') else ''
+    return str(hw.get('gpu') or ', '.join(filter(None, [' '.join(cpu.split()), cores])))
 
 def compare(
     runs, # of `load_runs`
