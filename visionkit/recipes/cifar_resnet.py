@@ -98,7 +98,7 @@ def _nine(name, title, stage, **kwargs):
     return ours(name, f'nine residual layers, {title}', 'cifar_resnet', stage, hole=12, params=6_573_120, model=model,
                 drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
 
-best = _nine('best', 'our training', muon_stage)
+best = _nine('best', 'our training', muon_stage, late_pool=True)
 progressive = _nine('progressive', 'our training, small images first',
                     replace(muon_stage, cbs=(*muon_stage.cbs, Spec('ProgressiveResize', 16, 24))), late_pool=True)
 
