@@ -93,14 +93,14 @@ def ours(
                            tta=4, **on_cifar, **kwargs))
 
 muon_stage = best_stage(24, 256, .3, .995, Spec('Muon', turn=1/12, weight_decay=5e-4))
-def _nine(name, title, stage, **kwargs):
-    model = Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True, **kwargs)
+def _nine(name, title, stage):
+    model = Spec('custom_resnet', drop=0., act='GELU', splits=8, scale=.125, cosines=True, late_pool=True)
     return ours(name, f'nine residual layers, {title}', 'cifar_resnet', stage, hole=12, params=6_573_120, model=model,
                 drop_last=True, seed_figure=published(.9305, 'seed 004, stored log'))
 
-best = _nine('best', 'our training', muon_stage, late_pool=True)
+best = _nine('best', 'our training', muon_stage)
 progressive = _nine('progressive', 'our training, small images first',
-                    replace(muon_stage, cbs=(*muon_stage.cbs, Spec('ProgressiveResize', 16, 24))), late_pool=True)
+                    replace(muon_stage, cbs=(*muon_stage.cbs, Spec('ProgressiveResize', 16, 24))))
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #197d6573
 def claims():
