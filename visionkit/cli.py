@@ -53,7 +53,7 @@ def cmd_run(args):
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
             else 'nothing held out, so no figure')
     print(f"{run.path}: {held}, {run.result['seconds']['train']:.0f} s of training"
-          + (f"; published: {_percent(figure['value'])}" if figure and not args.smoke else ''))
+          + (f"; published: {_percent(figure['value'])} ({figure['metric']})" if figure and not args.smoke else ''))
     print(f"report: {run.path/'report.html'}")
 
 def cmd_report(args):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timezone
 from functools import partial
 from importlib import import_module, metadata
+from numbers import Integral, Real
 from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #ba94826c
@@ -32,9 +33,11 @@ def nearest(
     name:str, # what was asked for
     names, # what there is
 ):
-    "A ready-made hint: the nearest of `names` to `name`, or all of them"
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=.5)
-    return f'did you mean {near[0]!r}?' if near else f'there are: {", ".join(names)}'
+    "A ready-made hint: the nearest of `names` to `name`, or all of them where they are few"
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=.5)
+    if near: return f'did you mean {near[0]!r}?'
+    return f'there are: {", ".join(names[:12])}' + (f' and {len(names) - 12} more' if len(names) > 12 else '')
 
 # %% ../nbs/00_core.ipynb #cf1f5cd2
 @contextmanager
@@ -155,8 +158,14 @@ class Spec:
         "The function or class that the name stands for"
         module, _, attr = self.name.rpartition('.')
         for m in [module] if module else ['visionkit.all', 'fastai.vision.all']:
-            if hasattr(import_module(m), attr): return getattr(import_module(m), attr)
-        raise InputError(f'nothing in visionkit or fastai is called {self.name!r}')
+            try: found = import_module(m)
+            except ModuleNotFoundError as e:
+                if not f'{m}.'.startswith(f'{e.name}.'): raise # there is one, and it lacks a package
+                raise InputError(f'{self.name}: no module is called {m!r}; give a name in full, as in '
+                                 'torch.nn.CrossEntropyLoss') from e
+            if hasattr(found, attr): return getattr(found, attr)
+        where = module or 'visionkit or fastai'
+        raise InputError(f'nothing in {where} is called {attr!r}')
 
     def build(self, *args, **kwargs):
         return self.resolve()(*map(build, self.args), *args, **{k: build(v) for k, v in self.kwargs.items()}, **kwargs)
@@ -232,6 +241,16 @@ class Stage:
     clip:float=None # largest norm of the gradient
     cbs:tuple=() # further fastai callbacks, or `Spec`s of them
 
+    def __post_init__(self):
+        for k in ('bs', 'epochs'):
+            n = getattr(self, k)
+            if not isinstance(n, Integral) or n < 1: raise InputError(f'{k}={n!r}: give a whole number, 1 or more')
+        if isinstance(self.lr, slice): lrs = [x for x in (self.lr.start, self.lr.stop) if x is not None]
+        else: lrs = self.lr if isinstance(self.lr, (list, tuple)) else [self.lr]
+        if not lrs or not all(isinstance(x, Real) and x > 0 for x in lrs):
+            raise InputError(f'lr={self.lr!r}: give a number above 0, a slice of two, or a list, one a group')
+        if not isinstance(self.mixup, Real) or self.mixup < 0: raise InputError(f'mixup={self.mixup!r}: give 0 or more')
+
 # %% ../nbs/00_core.ipynb #e7ea7bac
 registry = {} # name → Recipe
 
@@ -273,7 +292,7 @@ def to_json(
     # Other objects have no canonical text: class, plain settings, tensors, and the functions that they wrap
     told = {**getattr(o, '__dict__', {}), **(o.state_dict() if hasattr(type(o), 'state_dict') else {})}
     return {'object': type(o).__qualname__,
-            **{k: sub(v) for k, v in told.items() if v is None or isinstance(v, (str, int, float, partial))
+            **{k: sub(v) for k, v in told.items() if v is None or isinstance(v, (str, int, float, tuple, partial))
                or any(hasattr(type(v), a) for a in ('tolist', '__code__', 'state_dict'))}}
 
 def fingerprint(o): return hashlib.sha256(json.dumps(to_json(o), sort_keys=True).encode()).hexdigest()[:12]

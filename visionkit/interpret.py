@@ -168,7 +168,11 @@ def _plain(dl, **kwargs):
     with ExitStack() as stack:
         if getattr(dl, 'split_idx', None) == 0 or getattr(dl.dataset, 'split_idx', None) == 0:
             stack.enter_context(dl.dataset.set_split_idx(1))
-        yield dl.new(shuffle=False, drop_last=False, **kwargs) if dl.shuffle or dl.drop_last or kwargs else dl
+        if not hasattr(dl, 'new'): # a loader of plain torch
+            from torch.utils.data import DataLoader
+            if kwargs: raise InputError('heat maps need loaders of fastai, these are of plain torch')
+            yield DataLoader(dl.dataset, dl.batch_size, num_workers=dl.num_workers, collate_fn=dl.collate_fn)
+        else: yield dl.new(shuffle=False, drop_last=False, **kwargs) if dl.shuffle or dl.drop_last or kwargs else dl
 
 def _get_preds(learn, dl, augmented=False):
     "Raw outputs and targets of `dl` as `_plain` has it, in float32; its images augmented all the same, if asked for"
@@ -177,6 +181,8 @@ def _get_preds(learn, dl, augmented=False):
     with ExitStack() as stack:
         for cm in (learn.removed_cbs(half), learn.no_bar(), learn.no_logging()): stack.enter_context(cm)
         dl = stack.enter_context(_plain(dl))
+        if augmented and not hasattr(dl.dataset, 'set_split_idx'):
+            raise InputError('several looks need a data set of fastai, which knows how to augment')
         if augmented: stack.enter_context(dl.dataset.set_split_idx(0))
         return learn.get_preds(dl=dl, act=raw)
 

@@ -232,6 +232,7 @@ def cosine_filters(
 def custom_resnet(
     n_in:int=3, # channels of the image
     n_out:int=10, # classes
+    *,
     drop:float=.1, # dropout after each ReLU
     branch_drop:float|None=None, # dropout in the two blocks with a residual branch, if another (seed 001: .05)
     padding_mode:str='zeros', # `nn.Conv2d`'s, for every convolution (seed 001: reflect)

@@ -285,6 +285,11 @@ class Diagnosis:
     n:int # images
     seconds:float=None # of the work before, if known
 
+    @property
+    def said(self):
+        "The kind in words"
+        return 'random, or not learned' if self.kind == 'random' and np.isnan(self.rate) else self.kind
+
     def to_json(self):
         "As it stands in `noise.json`"
         number = lambda x: None if np.isnan(x) else round(float(x), 5)
@@ -296,7 +301,7 @@ class Diagnosis:
     def __repr__(self):
         rate = ('rate unknown' if np.isnan(self.rate) else
                 f'{self.rate:.1%} of {self.n:,} labels wrong ({self.interval[0]:.1%} to {self.interval[1]:.1%})')
-        return '\n'.join([f'{self.kind}: {rate}', *(f'- {e}' for e in self.evidence)])
+        return '\n'.join([f'{self.said}: {rate}', *(f'- {e}' for e in self.evidence)])
 
     def plot(self, ax=None):
         "Heat map of `matrix`; returns the axes"
@@ -307,7 +312,7 @@ class Diagnosis:
             names = [_short(c) for c in self.vocab]
             ax.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False)
             ax.set_yticks(range(k), names, parse_math=False)
-        ax.set(xlabel='given', ylabel='true', title=f'P(given | true): {self.kind}')
+        ax.set(xlabel='given', ylabel='true', title=f'P(given | true): {self.said}')
         return ax
 
 def _evenly(p, given):
@@ -360,6 +365,7 @@ class _Reading:
     even_se:float # two of `even`
     growth:float # how much more is wrong in the less clear half
     uneven:float # how unevenly a class's wrong labels are spread over the others: 0 evenly, 1 all on one
+    n:int # images
 
 def _uneven(counts):
     "From 0, the wrong labels of each class are spread evenly over the others, as far as can be told, to 1: all on one"
@@ -386,7 +392,7 @@ def _read(p, given, found):
     return _Reading(T, weights, top, mean(middle), float(other.mean()), even,
                     _evenly(p[~half], given[~half]) if (~half).any() else 0., _evenly(p, given),
                     two_se(top, share*len(p)), two_se(even*part, half.sum())/part, mean(~half) - mean(half),
-                    _uneven(counts))
+                    _uneven(counts), len(p))
 
 def _avoided(counts):
     "The class that each group of clear images never names, though it names all others, if each has its own; else None"
@@ -400,7 +406,8 @@ def _avoided(counts):
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
-    flat = r.even_rest < 1.25*r.even + .005 + r.even_se or r.even_rest - r.even < .12*r.growth
+    flat = (r.even_rest > .5*r.even - .05 - r.even_se and # where it is far rarer, it does look at the image
+            (r.even_rest < 1.25*r.even + .005 + r.even_se or r.even_rest - r.even < .12*r.growth))
     return r.even > max(.6*r.top, .01) and flat and r.uneven < .12
 
 def _asymmetric_rate(r):
@@ -432,18 +439,17 @@ def diagnose(
     def verdict(kind, rate, interval, T, pairs=(), *said):
         return Diagnosis(kind, float(rate), tuple(float(np.clip(x, 0, 1)) for x in interval), vocab, T, list(pairs),
                          [*evidence, *filter(None, said)], n, getattr(preds, 'seconds', None))
-    signal = _signal(p, given)
+    at, true = _trusted(preds, trusted) if trusted is not None else (np.array([], int), np.array([], int))
+    wrong, signal = int((given[at] != true).sum()), _signal(p, given)
     if signal < 4:
-        chance = 1 - (often**2).sum()
-        return verdict('random', chance, (chance - .05, chance + .05), np.tile(often, (k, 1)), (),
-                       f'The networks tell the given labels no better than chance ({signal:.1f} standard deviations).',
-                       'Either the labels have nothing to do with the images, or these networks could not learn it: '
-                       'a larger one may.',
-                       'The rate is that of labels drawn at random, not a measurement.')
-    evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations.')
-    if trusted is not None:
-        at, true = _trusted(preds, trusted)
-        return _against(_by_trust(p, given, vocab, (at, true), verdict), (given[at] != true).sum(), len(at))
+        found = verdict('random', np.nan, (0, 1), np.tile(often, (k, 1)), (),
+                        f'The networks tell the given labels no better than chance ({signal:.1f} standard deviations).',
+                        'Either the labels have nothing to do with the images, or these networks could not learn it: '
+                        'more images or a larger one may. Trusted images would tell.')
+        return _by_chance(found, 1 - (often**2).sum(), wrong, len(at)) if len(at) else found
+    evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations '
+                    f'and name that of {(p.argmax(1) == given).mean():.1%} of the images.')
+    if len(at): return _against(_by_trust(p, given, vocab, (at, true), verdict), wrong, len(at))
     # The simplest grouping wins unless another tells more
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
     told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
@@ -493,9 +499,12 @@ def _highest(r, verdict, vocab, assumed=_names):
         # More of it on less clear images, beyond chance, is what the clearer half misses
         high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), max(.09 - margin, 0))
         interval = max(low, high - max(.1, 2*margin)), high
-        return verdict('symmetric', r.even, interval, T, (), far, seen, assumed)
+        blind = ('The networks err on many more: such as see little of the classes would show the same on clean '
+                 'labels, and then the rate is nought.') if r.every > r.even + .1 else ''
+        return verdict('symmetric', r.even, interval, T, (), far, seen, blind, assumed)
     if r.top < .02:
-        return verdict('clean', r.top, (0, min(r.every, r.top + .08)), r.T, (), far, seen,
+        most = binomtest(round(r.top*r.n), r.n).proportion_ci().high # of few images none may be wrong by luck
+        return verdict('clean', r.top, (0, max(min(r.every, r.top + .08), most)), r.T, (), far, seen,
                        'What the networks and the labels disagree on are hard images or single errors.', assumed)
     rate, interval, hard = _asymmetric_rate(r)
     most = ('More labels are wrong than right: complementary labels that favour a few classes look alike; '
@@ -507,6 +516,15 @@ def _highest(r, verdict, vocab, assumed=_names):
             'what is wrong between them cannot be told.') if alike else ''
     pairs = _pairs(r.T, r.weights, vocab)
     return verdict('asymmetric', rate, interval, r.T, pairs, far, seen, hard, most, lost, assumed)
+
+def _by_chance(found, chance, wrong, n):
+    "`found`, of networks that tell nothing, with what `n` trusted images say of its rate, `wrong` of them labelled so"
+    low, high = binomtest(wrong, n).proportion_ci()
+    if low <= chance <= high: found.rate, found.interval = wrong/n, (low, high)
+    else: found.kind = 'unknown'
+    found.evidence.append(f'{wrong} of the {n} trusted images have a wrong label; drawn at random, {chance:.1%} would'
+                          + ('.' if found.kind == 'random' else ': the networks have not learned.'))
+    return found
 
 def _against(found, wrong, n):
     "`found` with what `n` trusted images say of its rate, of which so many have a `wrong` label"

@@ -587,7 +587,7 @@ def label_report(
     top, at = issues.head(n), dict(zip(preds.df.path, preds.df['index']))
     table = _issue_rows(top, {p: preds.image(at[p]) for p in top.path})
     evidence = ''.join(f'<li>{escape(e)}</li>' for e in d.evidence)
-    body = (f'<section><h2>{escape(d.kind)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair>'
+    body = (f'<section><h2>{escape(d.said)}: {rate}</h2><div class=tiles>{tiles}</div><div class=pair>'
             f'<div><h3>Evidence</h3><ul>{evidence}</ul>{pairs}</div>'
             f'<div><h3>What true classes are called</h3>{matrix}</div></div></section>'
             f'<section><h3>Ten random images of each label{" (the first 20)" if len(d.vocab) > 20 else ""}</h3>'

@@ -9,7 +9,7 @@ __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'Pla
            'read_weights', 'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
-import csv, dataclasses, io, json, time
+import csv, dataclasses, inspect, io, json, re, time
 from fastai.vision.all import *
 from safetensors import SafetensorError, safe_open, torch as st
 from torchvision.transforms.v2.functional import resize
@@ -388,8 +388,20 @@ def set_loader_stats(
     for t, (mean, std) in zip(_normalizers(dls), stats):
         t.mean, t.std = (torch.as_tensor(s).to(t.mean.device) for s in (mean, std))
 
-def _subject(learn, loss):
-    "Fingerprints of what `learn` learns from; that of its loss is there already"
+def _made_with(cb):
+    "What a callback object was made with, as far as that is plain; the rest may change while it works"
+    if isinstance(cb, Spec): return cb
+    kept = {k: vars(cb).get(k) for k in inspect.signature(type(cb)).parameters}
+    return [type(cb), {k: v for k, v in kept.items() if isinstance(v, (str, int, float, tuple))}]
+
+def _own(learn):
+    "Fingerprints of what belongs to `learn` and is no stage's: other ones make another training"
+    network = re.sub(r' at 0x[0-9a-f]+', '', repr(learn.model)) # a function's address is another each time
+    told = dict(loss=learn.loss_func, optimiser=learn.opt_func, decay=learn.wd, network=network)
+    return {k: fingerprint(v) for k, v in told.items()}
+
+def _subject(dls):
+    "Fingerprints of what is learned from"
     def name(o): return '/'.join(o.parts[-2:]) if isinstance(o, Path) else to_json(o) # its folder may have moved
     def rows(o): return [r for _, r in o.iterrows()] if isinstance(o, pd.DataFrame) else o
     def items(ds): return [name(o) for o in ds.items] if isinstance(getattr(ds, 'items', None), (list, L)) else len(ds)
@@ -401,8 +413,8 @@ def _subject(learn, loss):
         pipes = getattr(dl, 'after_item', ()), getattr(dl, 'after_batch', ())
         # By name alone: their settings may be measured (Normalize) or have no lasting text (functions)
         return [[t.name.partition(' --')[0] for t in getattr(p, 'fs', ())] for p in pipes]
-    loaders, sets = learn.dls.loaders, [dl.dataset for dl in learn.dls.loaders]
-    told = dict(images=[*map(items, sets)], labels=[*map(labels, sets)], transforms=[*map(tfms, loaders)], loss=loss)
+    sets = [dl.dataset for dl in dls.loaders]
+    told = dict(images=[*map(items, sets)], labels=[*map(labels, sets)], transforms=[*map(tfms, dls.loaders)])
     return {k: fingerprint(v) for k, v in told.items()}
 
 class Checkpoint:
@@ -545,15 +557,13 @@ def fit_stages(self:Learner,
     "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
     for s in stages: _check_cbs([*self.cbs, *build(list(s.cbs))])
-    # A callback object changes while it works, so only its class counts
-    marks = [fingerprint(dataclasses.replace(s, cbs=tuple(c if isinstance(c, Spec) else type(c) for c in s.cbs)))
-             for s in stages]
+    marks = [fingerprint(dataclasses.replace(s, cbs=tuple(map(_made_with, s.cbs)))) for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None
     if state and state['marks'][:state['stage']+1] != marks[:state['stage']+1]:
         raise InputError(f'{ckpt.path} was made by other stages: give another `out`, or the stages it was made with')
     rows, loss, opt_func, saved, subject = state['history'] if state else [], self.loss_func, self.opt_func, None, None
-    own_loss = fingerprint(loss) if ckpt else None # as it is before it is trained, too
+    own = _own(self) if ckpt else None # as it is before it is trained, too
     if state: write_history(ckpt.path.parent/'history.csv', rows) # it may have been killed in between
     self.resumed = len(rows)
     if precision is True: precision = None if self._grab_cbs(MixedPrecision) else AutoPrecision()
@@ -569,7 +579,7 @@ def fit_stages(self:Learner,
             # An optimiser lasts until a later stage brings its own; a resumed stage must make anew the one it was using
             opt = next((s.opt for s in reversed(stages[:k+1]) if s.opt is not None), opt_func) if resumed else stage.opt
             lrs = self._enter_stage(stage, dls_at, loss, opt)
-            subject = _subject(self, own_loss) if ckpt else None
+            subject = _subject(self.dls) | own if ckpt else None
             if resumed: ckpt.check(resumed, subject)
             def restore():
                 if resumed: ckpt.restore(self, resumed)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Recipe', 'published', 'register', 'recipes', 'get_recipe', 'test_folder', 'recipe_split', 'recipe_items',
            'recipe_dls', 'recipe_model', 'recipe_learner', 'run_name', 'claimed', 'run_result', 'reproduce', 'tune',
-           'stored_runs', 'load_run', 'run_loader', 'evaluate', 'predict']
+           'lr_sweep', 'stored_sweep', 'stored_runs', 'load_run', 'run_loader', 'evaluate', 'predict']
 
 # %% ../../nbs/recipes/core.ipynb #381d0612
 import json, pkgutil, time
@@ -54,7 +54,7 @@ class Recipe:
 
     @property
     def recipe_hash(self):
-        "Fingerprint of everything that decides how it trains"
+        "Fingerprint of all that it states and that decides how it trains; the code behind its names is not in it"
         told = 'name title story seed_figure seed notes tune tta score'.split()
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in told}
         for k in ('init', 'teacher'): # other starting weights or another teacher, another run
@@ -99,15 +99,16 @@ def published(
 def register(
     recipe:Recipe, # a new recipe, or a changed one of the same name
 ):
-    "Make `recipe` known by its name, and return it"
+    "Make `recipe` known by its name, in place of one that is called the same, and return it"
     registry[recipe.name] = recipe
     return recipe
 
 def recipes():
-    "Every registered recipe by name, those of visionkit's own stories first"
-    package = import_module('visionkit.recipes')
+    "Every registered recipe by name"
+    package, mine = import_module('visionkit.recipes'), dict(registry)
     for m in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != 'core'):
         import_module(f'visionkit.recipes.{m}')
+    registry.update(mine) # a story that comes only now does not undo them
     return dict(registry)
 
 def get_recipe(
@@ -229,6 +230,7 @@ def _read_json(path):
 
 def _start(folder, recipe, seed, fold):
     "`recipe.json` of a new run, or that of the run already there"
+    from visionkit.data import get_source
     path, about = folder/'recipe.json', dict(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=seed, fold=fold,
                                              smoke=recipe.is_smoke)
     if path.exists():
@@ -237,6 +239,7 @@ def _start(folder, recipe, seed, fold):
             raise InputError(f'{folder} holds a run of {there.get("recipe")} that was set up differently: '
                              'choose another --out')
         return there
+    for name in filter(None, (recipe.source, recipe.test)): get_source(name) # no data, no run
     about.update(run_info(), settings=to_json(recipe))
     _write_json(path, about)
     return about
@@ -362,7 +365,7 @@ def _add_tta(result, learn, n):
 def _epoch_lines(learn):
     "Tell each epoch in a line of names and figures, as suits a file, in place of fastai's bar and table"
     def line(log):
-        told = zip(learn.recorder.metric_names, log)
+        told = zip(learn.recorder.metric_names, [log[0] + 1, *log[1:]]) # epochs count from 1, as in the history
         print(', '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in told), flush=True)
     learn.logger = line
     with learn.no_bar(): yield
@@ -445,6 +448,41 @@ def tune(
     with atomic_write(path, 'w') as f: pd.DataFrame(rows).to_csv(f, index=False)
     return row
 
+# %% ../../nbs/recipes/core.ipynb #e07c66f1
+@_full_float32()
+def lr_sweep(
+    recipe:Recipe, # whose first stage
+    start_lr:float, # first rate
+    end_lr:float, # last rate
+    num_it:int=100, # batches
+    csv=None, # file to keep it in, too
+):
+    "The finder's sweep for `recipe` from its own random seed, a DataFrame as `find_lr` makes it"
+    from fastai.vision.all import set_seed
+    from visionkit.train import AutoPrecision, opt_func_of
+    set_seed(recipe.seed)
+    learn = recipe_learner(recipe)
+    if recipe.stages[0].opt: learn.opt_func = opt_func_of(recipe.stages[0].opt)
+    with learn.no_bar(), learn.added_cbs(AutoPrecision(recipe.precision or 'float32')):
+        sweep = learn.find_lr(start_lr, end_lr, num_it)
+    if csv:
+        with atomic_write(csv, 'w') as f:
+            sweep.assign(**sweep.attrs, recipe_hash=recipe.recipe_hash).to_csv(f, index=False)
+    return sweep
+
+def stored_sweep(
+    recipe:Recipe, # any recipe
+):
+    "The sweep of `recipe` as it is today that is kept in the stored results; None: there is none"
+    import pandas as pd
+    path = results_dir()/'sweeps'/f'{recipe.name}.csv'
+    if not path.exists(): return None
+    kept = pd.read_csv(path)
+    if kept.recipe_hash[0] != recipe.recipe_hash: return None
+    sweep = kept[['lr', 'loss']]
+    sweep.attrs.update(steep=kept.steep[0], valley=kept.valley[0])
+    return sweep
+
 # %% ../../nbs/recipes/core.ipynb #c6897197
 def stored_runs(
     recipe:Recipe, # any recipe
@@ -469,9 +507,12 @@ def load_run(
     if not (folder/'model.safetensors').exists():
         raise InputError(f'{folder} holds no finished run: give a folder that `visionkit run` made')
     about = _read_json(folder/'recipe.json')
-    recipe = get_recipe(about.get('recipe', ''))
+    try: name, looks = about['recipe'], _looks(about['settings'])
+    except (KeyError, IndexError, TypeError) as e:
+        raise InputError(f'{folder}/recipe.json is damaged: restore it, or run the recipe again elsewhere') from e
+    recipe = get_recipe(name)
     if about.get('smoke'): recipe = recipe.smoke()
-    if _looks(to_json(recipe)) != _looks(about['settings']):
+    if _looks(to_json(recipe)) != looks:
         raise InputError(f'{folder} is of a {recipe.name} with another network, loss, data or size: train it anew')
     model = recipe_model(recipe).to(default_device())
     return recipe, model.eval(), load_weights(model, folder/'model.safetensors')
