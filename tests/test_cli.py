@@ -88,6 +88,7 @@ def test_no_archive_and_no_network(shell, tmp_path):
                HOME=str(tmp_path), VISIONKIT_ARCHIVES='', http_proxy='http://127.0.0.1:9',
                https_proxy='http://127.0.0.1:9')
     fails(shell('run', 'mnist-step1', env=env), 'mnist_png.tgz', 'VISIONKIT_ARCHIVES')
+    assert not list((tmp_path/'runs').rglob('recipe.json')) # no data, no run
 
 def test_not_a_run(shell, tmp_path):
     fails(shell('report', tmp_path))
@@ -168,3 +169,10 @@ def test_labels_of_few_images(shell, tmp_path):
     done = shell('labels', 'few')
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path/'labels-few'/'noise.json').read_text())['n'] == 12
+
+def test_a_recipe_of_ones_own_in_place_of_another():
+    "Also where it is registered before visionkit's own are read"
+    code = ("from visionkit.recipes.core import *; from visionkit.core import *; "
+            "mine = register(Recipe('digits', 'mine', 'digits', 'digits', Spec('nn'), 0, (Stage(),))); "
+            "assert get_recipe('digits') is mine and len(recipes()) > 20")
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -63,7 +63,9 @@ def check_colab():
         nb = json.loads(p.read_text(encoding='utf-8'))
         text = '\n'.join(''.join(c['source']) for c in nb['cells'])
         if nb['metadata'].get('accelerator') != 'GPU': yield f'{p.name} does not ask Colab for a GPU'
-        if 'google.colab' not in text: yield f'{p.name} has no install cell for Colab'
+        code = [''.join(c['source']) for c in nb['cells'] if c['cell_type'] == 'code']
+        first = lambda what: next((i for i, c in enumerate(code) if re.search(what, c, re.M)), len(code))
+        if first('google.colab') >= first('^from visionkit'): yield f'{p.name} has no install cell for Colab at its head'
         for bad in ('untar_data(', 'urlopen(', 'wget ', '/content/'):
             if bad in text: yield f'{p.name} gets data by {bad.strip("( ")}: use get_source'
 

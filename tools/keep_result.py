@@ -1,54 +1,58 @@
-"""Copy finished full runs' results to results/, with weights of networks under 20,000 parameters: keep_result.py RUN...
-With --cams also the heat maps of the images of highest loss: keep_result.py --cams RUN...
-With --layer=NAME only heat maps at another layer of a stored run's network: keep_result.py --layer=layer3.1.conv2 RUN..."""
-import json, sys
+"Copy finished full runs' results to results/, with the weights of networks under 20,000 parameters."
+import argparse, json, sys
 from pathlib import Path
-from visionkit.core import atomic_write, result_name
+from visionkit.core import InputError, atomic_write, result_name, results_dir
 from visionkit.recipes.core import get_recipe, load_run, recipe_dls
 
-ROOT = Path(__file__).resolve().parent.parent
+def refusal(result):
+    "Why the result of a run is no figure to keep; None: it is one"
+    recipe = get_recipe(result['recipe'])
+    if result['smoke'] or result['fold'] == 'all': return 'a smoke or --all run has no figure'
+    if result['recipe_hash'] != recipe.recipe_hash: return 'its recipe has changed since'
+    if getattr(recipe.split, 'name', '') == 'KFold' and result['fold'] is None:
+        return 'this recipe counts by folds, run it with --fold'
 
-def stored(result):
-    "Where the result of a run is kept"
-    return ROOT/'results'/result['recipe']/f'{result_name(result)}.json'
-
-def keep(run, result, cams):
-    if cams and not (run/'cams.json').exists(): return print(f'{run}: it has no heat maps, run this without --cams')
-    target = stored(result)
-    for old in (target.with_suffix('.safetensors'), *target.parent.glob(f'{target.stem}.*cams')):
-        old.unlink(missing_ok=True) # of the run stored before
+def keep(run, result, target, cams):
+    "Store the files of `run`; what the run stored before had more of goes"
+    wanted = ({'.safetensors': 'model.safetensors'} if result['params'] < 20_000 else {}) | (
+              {'.cams': 'cams.json'} if cams else {})
+    files = {target.with_suffix(ending): (run/name).read_bytes() for ending, name in wanted.items()}
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
-    for wanted, name, ending in ((result['params'] < 20_000, 'model.safetensors', '.safetensors'),
-                                 (cams, 'cams.json', '.cams')):
-        if wanted:
-            with atomic_write(target.with_suffix(ending)) as f: f.write((run/name).read_bytes())
-    print(f"{target.relative_to(ROOT)}: {result['metrics']['accuracy_last']:.4f}"
+    for path, content in files.items():
+        with atomic_write(path) as f: f.write(content)
+    for old in {target.with_suffix('.safetensors'), *target.parent.glob(f'{target.stem}.*cams')} - set(files):
+        old.unlink(missing_ok=True)
+    print(f"{target.parent.name}/{target.name}: {result['metrics']['accuracy_last']:.4f}"
           + (', from uncommitted code' if result['dirty'] else ''))
 
-def keep_layer(run, result, layer):
+def keep_layer(run, result, target, layer):
+    "Store heat maps of the worst images at the module called `layer`, made by the weights of `run`"
     from fastai.vision.all import Learner
     from visionkit.interpret import Predictions
-    if not stored(result).exists() or json.loads(stored(result).read_text(encoding='utf-8')) != result:
-        return print(f'{run}: its result is not the stored one, left alone')
+    if not target.exists() or json.loads(target.read_text(encoding='utf-8')) != result:
+        raise InputError(f'{run}: its result is not the stored one, store it first')
     recipe, model, _ = load_run(run)
-    learn = Learner(recipe_dls(recipe, recipe.stages[-1]), model)
-    target = stored(result).with_suffix(f'.{layer}.cams')
-    cams = Predictions.from_learner(learn).cams(layer=model.get_submodule(layer))
-    with atomic_write(target, 'w') as f: json.dump(cams, f)
-    print(target.relative_to(ROOT))
+    modules = dict(model.named_modules())
+    if layer not in modules: raise InputError(f'{recipe.name} has no layer {layer!r}: it has {", ".join(modules)}')
+    preds = Predictions.from_learner(Learner(recipe_dls(recipe, recipe.stages[-1]), model))
+    path = target.with_suffix(f'.{layer}.cams')
+    with atomic_write(path, 'w') as f: json.dump(preds.cams(layer=modules[layer]), f)
+    print(f'{path.parent.name}/{path.name}')
 
-def main(args):
-    cams, layer = '--cams' in args, next((a.removeprefix('--layer=') for a in args if a.startswith('--layer=')), None)
-    runs = [Path(a) for a in args if not a.startswith('--')]
-    if not runs: sys.exit(__doc__)
-    for run in runs:
+def main(args=None):
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('runs', nargs='+', type=Path, help="runs' folders")
+    p.add_argument('--cams', action='store_true', help='also the heat maps of the images of highest loss')
+    p.add_argument('--layer', help='only heat maps at the layer of this name, for a result that is stored')
+    p = p.parse_args(args)
+    for run in p.runs:
         result = json.loads((run/'result.json').read_text(encoding='utf-8'))
-        recipe = get_recipe(result['recipe'])
-        if result['smoke'] or result['fold'] == 'all': print(f'{run}: a smoke or --all run has no figure, left alone')
-        elif result['recipe_hash'] != recipe.recipe_hash: print(f'{run}: its recipe has changed since, left alone')
-        elif getattr(recipe.split, 'name', '') == 'KFold' and result['fold'] is None:
-            print(f'{run}: this recipe counts by folds, run it with --fold')
-        elif layer: keep_layer(run, result, layer)
-        else: keep(run, result, cams)
+        target = results_dir()/result['recipe']/f'{result_name(result)}.json'
+        if p.cams and not (run/'cams.json').exists(): raise InputError(f'{run} has no heat maps: leave --cams out')
+        if why := refusal(result): print(f'{run}: {why}, left alone')
+        elif p.layer: keep_layer(run, result, target, p.layer)
+        else: keep(run, result, target, p.cams)
 
-if __name__ == '__main__': main(sys.argv[1:])
+if __name__ == '__main__':
+    try: main()
+    except InputError as e: sys.exit(f'keep_result: {e}')

@@ -225,6 +225,16 @@ class Curve:
         return lr(i/n), mom(i/n) if mom else None
 
 # %% ../nbs/00_core.ipynb #81308ddf
+def _are_rates(lr):
+    "Is `lr` what `Stage.lr` says? A group may stand still, at 0"
+    if isinstance(lr, slice): lr = [x for x in (lr.start, lr.stop) if x is not None]
+    else:
+        try: lr = list(lr)
+        except TypeError: lr = [lr]
+    try: rates = [float(x) for x in lr]
+    except (TypeError, ValueError): return False
+    return all(0 <= x < math.inf for x in rates) and max(rates, default=0) > 0
+
 @dataclass(frozen=True)
 class Stage:
     "One step of a training, as data"
@@ -244,12 +254,12 @@ class Stage:
     def __post_init__(self):
         for k in ('bs', 'epochs'):
             n = getattr(self, k)
-            if not isinstance(n, Integral) or n < 1: raise InputError(f'{k}={n!r}: give a whole number, 1 or more')
-        if isinstance(self.lr, slice): lrs = [x for x in (self.lr.start, self.lr.stop) if x is not None]
-        else: lrs = self.lr if isinstance(self.lr, (list, tuple)) else [self.lr]
-        if not lrs or not all(isinstance(x, Real) and x > 0 for x in lrs):
+            if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+                raise InputError(f'{k}={n!r}: give a whole number, 1 or more')
+        if not _are_rates(self.lr):
             raise InputError(f'lr={self.lr!r}: give a number above 0, a slice of two, or a list, one a group')
-        if not isinstance(self.mixup, Real) or self.mixup < 0: raise InputError(f'mixup={self.mixup!r}: give 0 or more')
+        if not isinstance(self.mixup, Real) or not 0 <= self.mixup < math.inf:
+            raise InputError(f'mixup={self.mixup!r}: give 0 or more')
 
 # %% ../nbs/00_core.ipynb #e7ea7bac
 registry = {} # name → Recipe

@@ -162,16 +162,22 @@ def _probs(out, loss_func):
     if not given or torch.allclose(probs, softmax, atol=1e-5): return softmax, out.double().log_softmax(-1)
     return probs, _log(probs)
 
+def _torch_plain(dl):
+    "The same for a loader of plain torch"
+    from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+    if type(dl.sampler) not in (RandomSampler, SequentialSampler) or dl.batch_size is None:
+        raise InputError('a sampler of its own may leave images out: give those to be judged as a data set (`Subset`)')
+    return DataLoader(dl.dataset, dl.batch_size, num_workers=dl.num_workers, collate_fn=dl.collate_fn)
+
 @contextmanager
 def _plain(dl, **kwargs):
     "`dl` in its data set's order, without augmentation, nothing dropped; `kwargs` change more of it"
     with ExitStack() as stack:
         if getattr(dl, 'split_idx', None) == 0 or getattr(dl.dataset, 'split_idx', None) == 0:
             stack.enter_context(dl.dataset.set_split_idx(1))
-        if not hasattr(dl, 'new'): # a loader of plain torch
-            from torch.utils.data import DataLoader
+        if not hasattr(dl, 'new'):
             if kwargs: raise InputError('heat maps need loaders of fastai, these are of plain torch')
-            yield DataLoader(dl.dataset, dl.batch_size, num_workers=dl.num_workers, collate_fn=dl.collate_fn)
+            yield _torch_plain(dl)
         else: yield dl.new(shuffle=False, drop_last=False, **kwargs) if dl.shuffle or dl.drop_last or kwargs else dl
 
 def _get_preds(learn, dl, augmented=False):

@@ -10,7 +10,7 @@ __all__ = ['noise_matrix', 'corrupt', 'label_stages', 'quiet', 'label_learner', 
 # %% ../nbs/07_noise.ipynb #7be8be9c
 import json, shutil, time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np, pandas as pd, matplotlib.pyplot as plt, torch
 from fastai.vision.all import *
 from scipy.optimize import linear_sum_assignment
@@ -406,8 +406,7 @@ def _avoided(counts):
 
 def _symmetric(r):
     "Is the noise spread evenly over the classes, as often on clear images as on others?"
-    flat = (r.even_rest > .5*r.even - .05 - r.even_se and # where it is far rarer, it does look at the image
-            (r.even_rest < 1.25*r.even + .005 + r.even_se or r.even_rest - r.even < .12*r.growth))
+    flat = r.even_rest < 1.25*r.even + .005 + r.even_se or r.even_rest - r.even < .12*r.growth
     return r.even > max(.6*r.top, .01) and flat and r.uneven < .12
 
 def _asymmetric_rate(r):
@@ -445,10 +444,10 @@ def diagnose(
         found = verdict('random', np.nan, (0, 1), np.tile(often, (k, 1)), (),
                         f'The networks tell the given labels no better than chance ({signal:.1f} standard deviations).',
                         'Either the labels have nothing to do with the images, or these networks could not learn it: '
-                        'more images or a larger one may. Trusted images would tell.')
-        return _by_chance(found, 1 - (often**2).sum(), wrong, len(at)) if len(at) else found
+                        'more images or a larger one may.')
+        return _by_chance(found, 1 - (often**2).sum(), wrong, len(at))
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations '
-                    f'and name that of {(p.argmax(1) == given).mean():.1%} of the images.')
+                    f'and predict that of {(p.argmax(1) == given).mean():.1%} of the images.')
     if len(at): return _against(_by_trust(p, given, vocab, (at, true), verdict), wrong, len(at))
     # The simplest grouping wins unless another tells more
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
@@ -499,9 +498,9 @@ def _highest(r, verdict, vocab, assumed=_names):
         # More of it on less clear images, beyond chance, is what the clearer half misses
         high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), max(.09 - margin, 0))
         interval = max(low, high - max(.1, 2*margin)), high
-        blind = ('The networks err on many more: such as see little of the classes would show the same on clean '
-                 'labels, and then the rate is nought.') if r.every > r.even + .1 else ''
-        return verdict('symmetric', r.even, interval, T, (), far, seen, blind, assumed)
+        weak = ('The networks disagree with many more. If they cannot tell the classes apart, clean labels would look '
+                'the same, and then the rate is nought.') if r.every > r.even + .1 else ''
+        return verdict('symmetric', r.even, interval, T, (), far, seen, weak, assumed)
     if r.top < .02:
         most = binomtest(round(r.top*r.n), r.n).proportion_ci().high # of few images none may be wrong by luck
         return verdict('clean', r.top, (0, max(min(r.every, r.top + .08), most)), r.T, (), far, seen,
@@ -518,13 +517,12 @@ def _highest(r, verdict, vocab, assumed=_names):
     return verdict('asymmetric', rate, interval, r.T, pairs, far, seen, hard, most, lost, assumed)
 
 def _by_chance(found, chance, wrong, n):
-    "`found`, of networks that tell nothing, with what `n` trusted images say of its rate, `wrong` of them labelled so"
+    "`found`, of networks that tell nothing, with what `n` trusted images, so many with a `wrong` label, say of it"
+    if not n: return replace(found, evidence=[*found.evidence, 'Trusted images would tell.'])
     low, high = binomtest(wrong, n).proportion_ci()
-    if low <= chance <= high: found.rate, found.interval = wrong/n, (low, high)
-    else: found.kind = 'unknown'
-    found.evidence.append(f'{wrong} of the {n} trusted images have a wrong label; drawn at random, {chance:.1%} would'
-                          + ('.' if found.kind == 'random' else ': the networks have not learned.'))
-    return found
+    said = f'{wrong} of the {n} trusted images have a wrong label; of labels drawn at random {chance:.1%} would.'
+    return replace(found, kind='random' if low > .8*chance else 'unknown', rate=wrong/n, interval=(low, high),
+                   evidence=[*found.evidence, said, 'The rate is that of all labels, were they a random sample.'])
 
 def _against(found, wrong, n):
     "`found` with what `n` trusted images say of its rate, of which so many have a `wrong` label"

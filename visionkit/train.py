@@ -389,10 +389,12 @@ def set_loader_stats(
         t.mean, t.std = (torch.as_tensor(s).to(t.mean.device) for s in (mean, std))
 
 def _made_with(cb):
-    "What a callback object was made with, as far as that is plain; the rest may change while it works"
-    if isinstance(cb, Spec): return cb
+    "What a callback was made with: of an object, the plain arguments that it keeps by their names"
+    if isinstance(cb, (Spec, type)): return cb
     kept = {k: vars(cb).get(k) for k in inspect.signature(type(cb)).parameters}
-    return [type(cb), {k: v for k, v in kept.items() if isinstance(v, (str, int, float, tuple))}]
+    # As they were at first: it may change them while it works
+    return [type(cb), vars(cb).setdefault('_made_with', {k: v for k, v in kept.items()
+                                                         if isinstance(v, (str, int, float, tuple))})]
 
 def _own(learn):
     "Fingerprints of what belongs to `learn` and is no stage's: other ones make another training"
@@ -448,8 +450,8 @@ class Checkpoint:
         return state
 
     def check(self, state, subject):
-        "`InputError` if `state` is of a training on something else than `subject`, as `_subject` tells it"
-        other = [k for k, v in state.get('subject', {}).items() if v != subject[k]]
+        "`InputError` if `state` is of a training with something else than `subject`, as `_own` and `_subject` tell it"
+        other = [k for k, v in state.get('subject', {}).items() if v != subject.get(k, v)]
         if other: raise InputError(f'{self.path} was made with other {" and ".join(other)}: give another `out`')
 
     def restore(self, learn, state):
@@ -564,7 +566,9 @@ def fit_stages(self:Learner,
         raise InputError(f'{ckpt.path} was made by other stages: give another `out`, or the stages it was made with')
     rows, loss, opt_func, saved, subject = state['history'] if state else [], self.loss_func, self.opt_func, None, None
     own = _own(self) if ckpt else None # as it is before it is trained, too
-    if state: write_history(ckpt.path.parent/'history.csv', rows) # it may have been killed in between
+    if state:
+        ckpt.check(state, own)
+        write_history(ckpt.path.parent/'history.csv', rows) # it may have been killed in between
     self.resumed = len(rows)
     if precision is True: precision = None if self._grab_cbs(MixedPrecision) else AutoPrecision()
     def save(k, epoch):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Recipe', 'published', 'register', 'recipes', 'get_recipe', 'test_folder', 'recipe_split', 'recipe_items',
            'recipe_dls', 'recipe_model', 'recipe_learner', 'run_name', 'claimed', 'run_result', 'reproduce', 'tune',
-           'lr_sweep', 'stored_sweep', 'stored_runs', 'load_run', 'run_loader', 'evaluate', 'predict']
+           'lr_sweep', 'read_sweep', 'stored_sweep', 'stored_runs', 'load_run', 'run_loader', 'evaluate', 'predict']
 
 # %% ../../nbs/recipes/core.ipynb #381d0612
 import json, pkgutil, time
@@ -229,7 +229,7 @@ def _read_json(path):
         raise InputError(f'{path} is missing or damaged: restore it, or make the run anew elsewhere') from e
 
 def _start(folder, recipe, seed, fold):
-    "`recipe.json` of a new run, or that of the run already there"
+    "`recipe.json` of a new run, or that of the run already there; without its data no run begins"
     from visionkit.data import get_source
     path, about = folder/'recipe.json', dict(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=seed, fold=fold,
                                              smoke=recipe.is_smoke)
@@ -239,7 +239,7 @@ def _start(folder, recipe, seed, fold):
             raise InputError(f'{folder} holds a run of {there.get("recipe")} that was set up differently: '
                              'choose another --out')
         return there
-    for name in filter(None, (recipe.source, recipe.test)): get_source(name) # no data, no run
+    for name in filter(None, (recipe.source, recipe.test)): get_source(name)
     about.update(run_info(), settings=to_json(recipe))
     _write_json(path, about)
     return about
@@ -450,38 +450,54 @@ def tune(
 
 # %% ../../nbs/recipes/core.ipynb #e07c66f1
 @_full_float32()
+@_flushed_denormals()
 def lr_sweep(
-    recipe:Recipe, # whose first stage
+    recipe:Recipe, # whose first stage, one of the whole network from its first weights
     start_lr:float, # first rate
     end_lr:float, # last rate
     num_it:int=100, # batches
-    csv=None, # file to keep it in, too
+    path=None, # a CSV file to keep it in, too, with where and how it was made in its first line
 ):
     "The finder's sweep for `recipe` from its own random seed, a DataFrame as `find_lr` makes it"
     from fastai.vision.all import set_seed
     from visionkit.train import AutoPrecision, opt_func_of
+    stage, precision = recipe.stages[0], AutoPrecision(recipe.precision or 'float32')
+    odd = [k for o, names in ((recipe, ('init', 'teacher', 'noise')), (stage, ('freeze', 'clip'))) for k in names
+           if getattr(o, k)]
+    if odd: raise InputError(f'{recipe.name} begins with `{odd[0]}`, which a sweep leaves out: use `find_lr`')
+    about = run_info()
     set_seed(recipe.seed)
     learn = recipe_learner(recipe)
-    if recipe.stages[0].opt: learn.opt_func = opt_func_of(recipe.stages[0].opt)
-    with learn.no_bar(), learn.added_cbs(AutoPrecision(recipe.precision or 'float32')):
-        sweep = learn.find_lr(start_lr, end_lr, num_it)
-    if csv:
-        with atomic_write(csv, 'w') as f:
-            sweep.assign(**sweep.attrs, recipe_hash=recipe.recipe_hash).to_csv(f, index=False)
+    if stage.opt: learn.opt_func = opt_func_of(stage.opt)
+    if stage.loss: learn.loss_func = build(stage.loss)
+    learn.wd = stage.wd
+    with learn.no_bar(), learn.added_cbs(precision): sweep = learn.find_lr(start_lr, end_lr, num_it)
+    if path:
+        about.update(recipe=recipe.name, recipe_hash=recipe.recipe_hash, seed=recipe.seed, precision=precision.used,
+                     start_lr=start_lr, end_lr=end_lr, num_it=num_it, **sweep.attrs)
+        with atomic_write(path, 'w') as f:
+            f.write(f'# {json.dumps(about)}\n')
+            sweep.to_csv(f, index=False)
+    return sweep
+
+def read_sweep(
+    path, # file that `lr_sweep` wrote
+    recipe:Recipe=None, # as it is today
+):
+    "The sweep in `path`; None: there is none, or not of `recipe`"
+    import pandas as pd
+    if not Path(path).exists(): return None
+    with open(path, encoding='utf-8') as f:
+        about, sweep = json.loads(f.readline()[1:]), pd.read_csv(f)
+    if recipe and about['recipe_hash'] != recipe.recipe_hash: return None
+    sweep.attrs.update({k: about[k] for k in ('steep', 'valley')})
     return sweep
 
 def stored_sweep(
     recipe:Recipe, # any recipe
 ):
     "The sweep of `recipe` as it is today that is kept in the stored results; None: there is none"
-    import pandas as pd
-    path = results_dir()/'sweeps'/f'{recipe.name}.csv'
-    if not path.exists(): return None
-    kept = pd.read_csv(path)
-    if kept.recipe_hash[0] != recipe.recipe_hash: return None
-    sweep = kept[['lr', 'loss']]
-    sweep.attrs.update(steep=kept.steep[0], valley=kept.valley[0])
-    return sweep
+    return read_sweep(results_dir()/'sweeps'/f'{recipe.name}.csv', recipe)
 
 # %% ../../nbs/recipes/core.ipynb #c6897197
 def stored_runs(

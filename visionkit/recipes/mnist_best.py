@@ -55,7 +55,7 @@ def best_table():
     "The stored runs of each budget: parameters, test accuracy in % (mean, sd, best of all epochs), n, seconds"
     import pandas as pd
     rows = []
-    for r in [*budgets, taught8k, teacher]:
+    for r in filter(stored_runs, [*budgets, taught8k, teacher]):
         runs = pd.DataFrame([{**o['metrics'], **o['seconds']} for o in stored_runs(r)],
                             columns=['accuracy_last', 'accuracy_best', 'train', 'teacher'])
         rows.append(dict(recipe=r.name, params=r.params, test=100*runs.accuracy_last.mean(),
@@ -82,7 +82,7 @@ def plot_frontier(
     import matplotlib.pyplot as plt
     ax, points = ax or plt.subplots(figsize=(7.5, 4.2), layout='constrained')[1], frontier()
     ax.scatter(points.params, points.seed, s=36, facecolors='none', edgecolors='tab:gray',
-               label='published by the seeds')
+               label="seeds' logs")
     points['kind'] = points.story.str.replace('_', ' ')
     points.loc[[taught8k.name, teacher.name], 'kind'] = ['with a teacher', 'the teacher']
     for kind, own in points[points.n > 0].groupby('kind', sort=False):

@@ -57,7 +57,9 @@ def plot_epochs(
     import matplotlib.pyplot as plt
     runs = [(recipe, run) for recipe in recipes for run in stored_runs(recipe)[:1]]
     if not runs: return None
-    fig, axs = plt.subplots(-(-len(what)//2), 2, figsize=(9, 3*-(-len(what)//2)), layout='constrained')
+    rows = -(-len(what)//2)
+    fig, axs = plt.subplots(rows, 2, figsize=(9, 3*rows), layout='constrained')
+    for ax in axs.flat[len(what):]: ax.set_visible(False)
     for ax, name in zip(axs.flat, what):
         for recipe, run in runs:
             line, = ax.plot(range(1, recipe.epochs+1), _column(run, name), label=short_name(recipe))
@@ -66,7 +68,7 @@ def plot_epochs(
         ax.set(xlabel='epoch', title=_titles[name])
         if 'accuracy' in name: ax.set_ylim(low, 100)
         if name == 'lr': ax.set_yscale('log')
-    axs.flat[len(what)-1].legend(fontsize=7, loc='lower right')
+    fig.legend(*axs.flat[0].get_legend_handles_labels(), fontsize=7, loc='outside right upper')
     return fig
 
 # %% ../../nbs/recipes/stored.ipynb #8be5f0a3
@@ -114,14 +116,13 @@ def errors_table(
     return pd.DataFrame(rows, columns=['recipe', 'errors', 'most_confused']).set_index('recipe')
 
 # %% ../../nbs/recipes/stored.ipynb #86bd0c90
-def _pictures(recipe, run, cams):
+def _pictures(recipe, run, cams, layer):
     "Function from the path of a test image to the picture of it, a file; None: there are none"
     if not cams:
         from visionkit.data import get_source
         root = get_source(recipe.source)
         return lambda path: (root.parent if recipe.test else root)/path # with a second source, below what both share
-    layer = f'.{cams}' if isinstance(cams, str) else ''
-    file = results_dir()/recipe.name/f'{result_name(run)}{layer}.cams'
+    file = results_dir()/recipe.name/f'{result_name(run)}{layer and f".{layer}" or ""}.cams'
     if not file.exists(): return None
     found = json.loads(file.read_text(encoding='utf-8'))
     return lambda path: io.BytesIO(base64.b64decode(found[path]))
@@ -130,14 +131,15 @@ def plot_worst(
     recipes, # those to draw
     n:int=8, # images of each
     cols:int=8, # images a row
-    cams:bool|str=False, # show stored heat maps, or those at the layer of this name? Without, the images are needed
+    cams:bool=False, # show stored heat maps? Without, the images are needed
+    layer=None, # name of the layer of the heat maps; None: the last one with maps
 ):
-    "Each recipe's `n` worst test images in its first stored run, true → predicted and its probability; None: no run"
+    "Each recipe's `n` worst test images in its first stored run, true → predicted, its probability; None: none stored"
     import matplotlib.pyplot as plt
     from PIL import Image
     shown = []
     for recipe in recipes:
-        found = [(recipe, run, at) for run in stored_runs(recipe) if (at := _pictures(recipe, run, cams))]
+        found = [(recipe, run, at) for run in stored_runs(recipe) if (at := _pictures(recipe, run, cams, layer))]
         shown += found[:1]
     if not shown: return None
     rows = -(-n//cols)
