@@ -28,10 +28,13 @@ def run(tmp_path):
 
 def stored(tmp_path): return sorted(f.name for f in (tmp_path/'results'/'digits').glob('*'))
 
-def test_heat_maps_come_and_go_with_the_result(tool, run, tmp_path):
+def test_heat_maps_go_with_their_result(tool, run, tmp_path):
     tool.main(['--cams', str(run)])
     (tmp_path/'results'/'digits'/'0.layer3.cams').write_text('{}')
+    tool.main([str(run)])
     assert stored(tmp_path) == ['0.cams', '0.json', '0.layer3.cams']
+    another = dict(json.loads((run/'result.json').read_text()), started='later')
+    (run/'result.json').write_text(json.dumps(another))
     tool.main(['--cams', str(run)])
     assert stored(tmp_path) == ['0.cams', '0.json']
 

@@ -13,15 +13,16 @@ def refusal(result):
         return 'this recipe counts by folds, run it with --fold'
 
 def keep(run, result, target, cams):
-    "Store the files of `run`; what the run stored before had more of goes"
+    "Store the files of `run`; weights and heat maps of another run that was stored before are deleted"
+    same = target.exists() and json.loads(target.read_text(encoding='utf-8')) == result
     wanted = ({'.safetensors': 'model.safetensors'} if result['params'] < 20_000 else {}) | (
               {'.cams': 'cams.json'} if cams else {})
     files = {target.with_suffix(ending): (run/name).read_bytes() for ending, name in wanted.items()}
     with atomic_write(target, 'w') as f: json.dump(result, f, indent=1)
     for path, content in files.items():
         with atomic_write(path) as f: f.write(content)
-    for old in {target.with_suffix('.safetensors'), *target.parent.glob(f'{target.stem}.*cams')} - set(files):
-        old.unlink(missing_ok=True)
+    others = {target.with_suffix('.safetensors'), *target.parent.glob(f'{target.stem}.*cams')} - set(files)
+    for old in () if same else others: old.unlink(missing_ok=True)
     print(f"{target.parent.name}/{target.name}: {result['metrics']['accuracy_last']:.4f}"
           + (', from uncommitted code' if result['dirty'] else ''))
 
@@ -42,8 +43,9 @@ def keep_layer(run, result, target, layer):
 def main(args=None):
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('runs', nargs='+', type=Path, help="runs' folders")
-    p.add_argument('--cams', action='store_true', help='also the heat maps of the images of highest loss')
-    p.add_argument('--layer', help='only heat maps at the layer of this name, for a result that is stored')
+    maps = p.add_mutually_exclusive_group()
+    maps.add_argument('--cams', action='store_true', help='also the heat maps of the images of highest loss')
+    maps.add_argument('--layer', help='only heat maps at the layer of this name, for a result that is stored')
     p = p.parse_args(args)
     for run in p.runs:
         result = json.loads((run/'result.json').read_text(encoding='utf-8'))

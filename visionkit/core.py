@@ -226,14 +226,11 @@ class Curve:
 
 # %% ../nbs/00_core.ipynb #81308ddf
 def _are_rates(lr):
-    "Is `lr` what `Stage.lr` says? A group may stand still, at 0"
-    if isinstance(lr, slice): lr = [x for x in (lr.start, lr.stop) if x is not None]
-    else:
-        try: lr = list(lr)
-        except TypeError: lr = [lr]
-    try: rates = [float(x) for x in lr]
-    except (TypeError, ValueError): return False
-    return all(0 <= x < math.inf for x in rates) and max(rates, default=0) > 0
+    "Is `lr` what `Stage.lr` says? In a list a group may stand still, at 0"
+    least = lambda low, *xs: all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
+    if isinstance(lr, slice): return least(1e-30, lr.stop, *([] if lr.start is None else [lr.start]))
+    if isinstance(lr, (list, tuple)): return least(0, *lr) and max(lr, default=0) > 0
+    return least(1e-30, lr)
 
 @dataclass(frozen=True)
 class Stage:
@@ -256,6 +253,8 @@ class Stage:
             n = getattr(self, k)
             if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
                 raise InputError(f'{k}={n!r}: give a whole number, 1 or more')
+        # An array or tensor as plain numbers, which a fingerprint keeps in full
+        if hasattr(self.lr, 'tolist'): object.__setattr__(self, 'lr', self.lr.tolist())
         if not _are_rates(self.lr):
             raise InputError(f'lr={self.lr!r}: give a number above 0, a slice of two, or a list, one a group')
         if not isinstance(self.mixup, Real) or not 0 <= self.mixup < math.inf:

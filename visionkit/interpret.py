@@ -163,10 +163,12 @@ def _probs(out, loss_func):
     return probs, _log(probs)
 
 def _torch_plain(dl):
-    "The same for a loader of plain torch"
+    "A loader of plain torch in its data set's order, nothing dropped"
     from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
-    if type(dl.sampler) not in (RandomSampler, SequentialSampler) or dl.batch_size is None:
-        raise InputError('a sampler of its own may leave images out: give those to be judged as a data set (`Subset`)')
+    known = type(dl.sampler) in (RandomSampler, SequentialSampler) and len(dl.sampler) == len(dl.dataset)
+    if not known or dl.batch_size is None:
+        raise InputError('a sampler or batch sampler of its own may leave images out: give those to be judged as a '
+                         'data set (`Subset`)')
     return DataLoader(dl.dataset, dl.batch_size, num_workers=dl.num_workers, collate_fn=dl.collate_fn)
 
 @contextmanager

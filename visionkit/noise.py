@@ -449,6 +449,9 @@ def diagnose(
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations '
                     f'and predict that of {(p.argmax(1) == given).mean():.1%} of the images.')
     if len(at): return _against(_by_trust(p, given, vocab, (at, true), verdict), wrong, len(at))
+    if (p.argmax(1) == given).mean() < .5:
+        evidence.append('That is less than half. If they cannot tell the classes apart, clean labels could look like '
+                        'this, and then the rate is nought. Trusted images would tell.')
     # The simplest grouping wins unless another tells more
     choices = [(_groups(p), False), *([(_groups(p, True), True), _clusters(p, given)] if k > 2 else [])]
     told = [_information(_counts(c[0][0], given, k)) if c else 0. for c in choices]
@@ -498,9 +501,8 @@ def _highest(r, verdict, vocab, assumed=_names):
         # More of it on less clear images, beyond chance, is what the clearer half misses
         high = r.even + margin + min(max(r.even_rest - r.even - r.even_se/2, 0), max(.09 - margin, 0))
         interval = max(low, high - max(.1, 2*margin)), high
-        weak = ('The networks disagree with many more. If they cannot tell the classes apart, clean labels would look '
-                'the same, and then the rate is nought.') if r.every > r.even + .1 else ''
-        return verdict('symmetric', r.even, interval, T, (), far, seen, weak, assumed)
+
+        return verdict('symmetric', r.even, interval, T, (), far, seen, assumed)
     if r.top < .02:
         most = binomtest(round(r.top*r.n), r.n).proportion_ci().high # of few images none may be wrong by luck
         return verdict('clean', r.top, (0, max(min(r.every, r.top + .08), most)), r.T, (), far, seen,
@@ -520,9 +522,11 @@ def _by_chance(found, chance, wrong, n):
     "`found`, of networks that tell nothing, with what `n` trusted images, so many with a `wrong` label, say of it"
     if not n: return replace(found, evidence=[*found.evidence, 'Trusted images would tell.'])
     low, high = binomtest(wrong, n).proportion_ci()
-    said = f'{wrong} of the {n} trusted images have a wrong label; of labels drawn at random {chance:.1%} would.'
-    return replace(found, kind='random' if low > .8*chance else 'unknown', rate=wrong/n, interval=(low, high),
-                   evidence=[*found.evidence, said, 'The rate is that of all labels, were they a random sample.'])
+    drawn = .8*chance < low <= chance <= high
+    said = (f'{wrong} of the {n} trusted images have a wrong label; of labels drawn at random {chance:.1%} would. '
+            + ('That fits.' if drawn else 'That does not show that they were, so the networks may not have learned.'))
+    return replace(found, kind='random' if drawn else 'unknown', rate=wrong/n, interval=(low, high),
+                   evidence=[*found.evidence, said, 'It is the rate of all labels if they are a random sample.'])
 
 def _against(found, wrong, n):
     "`found` with what `n` trusted images say of its rate, of which so many have a `wrong` label"

@@ -392,7 +392,7 @@ def _made_with(cb):
     "What a callback was made with: of an object, the plain arguments that it keeps by their names"
     if isinstance(cb, (Spec, type)): return cb
     kept = {k: vars(cb).get(k) for k in inspect.signature(type(cb)).parameters}
-    # As they were at first: it may change them while it works
+    # As they were when it was first used: it may change them while it works
     return [type(cb), vars(cb).setdefault('_made_with', {k: v for k, v in kept.items()
                                                          if isinstance(v, (str, int, float, tuple))})]
 
@@ -558,7 +558,7 @@ def fit_stages(self:Learner,
 ):
     "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
-    for s in stages: _check_cbs([*self.cbs, *build(list(s.cbs))])
+    for s in stages: _check_cbs([*self.cbs, *(c() if isinstance(c, type) else c for c in build(list(s.cbs)))])
     marks = [fingerprint(dataclasses.replace(s, cbs=tuple(map(_made_with, s.cbs)))) for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None

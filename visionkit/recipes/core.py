@@ -462,8 +462,9 @@ def lr_sweep(
     from fastai.vision.all import set_seed
     from visionkit.train import AutoPrecision, opt_func_of
     stage, precision = recipe.stages[0], AutoPrecision(recipe.precision or 'float32')
-    odd = [k for o, names in ((recipe, ('init', 'teacher', 'noise')), (stage, ('freeze', 'clip'))) for k in names
-           if getattr(o, k)]
+    odd = [k for o, names in ((recipe, ('init', 'teacher', 'noise')), (stage, ('freeze', 'clip', 'mixup')))
+           for k in names if getattr(o, k)]
+    odd += [str(c) for c in stage.cbs if getattr(c, 'name', '') != 'EMA'] # an average has no part in a sweep
     if odd: raise InputError(f'{recipe.name} begins with `{odd[0]}`, which a sweep leaves out: use `find_lr`')
     about = run_info()
     set_seed(recipe.seed)

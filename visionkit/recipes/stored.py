@@ -122,7 +122,7 @@ def _pictures(recipe, run, cams, layer):
         from visionkit.data import get_source
         root = get_source(recipe.source)
         return lambda path: (root.parent if recipe.test else root)/path # with a second source, below what both share
-    file = results_dir()/recipe.name/f'{result_name(run)}{layer and f".{layer}" or ""}.cams'
+    file = results_dir()/recipe.name/f'{result_name(run)}{f".{layer}" if layer else ""}.cams'
     if not file.exists(): return None
     found = json.loads(file.read_text(encoding='utf-8'))
     return lambda path: io.BytesIO(base64.b64decode(found[path]))
@@ -132,14 +132,15 @@ def plot_worst(
     n:int=8, # images of each
     cols:int=8, # images a row
     cams:bool=False, # show stored heat maps? Without, the images are needed
-    layer=None, # name of the layer of the heat maps; None: the last one with maps
+    layer=None, # heat maps at the layer of this name; None: at the last one with maps
 ):
     "Each recipe's `n` worst test images in its first stored run, true → predicted, its probability; None: none stored"
     import matplotlib.pyplot as plt
     from PIL import Image
     shown = []
     for recipe in recipes:
-        found = [(recipe, run, at) for run in stored_runs(recipe) if (at := _pictures(recipe, run, cams, layer))]
+        found = [(recipe, run, at) for run in stored_runs(recipe)
+                 if (at := _pictures(recipe, run, cams or layer, layer))]
         shown += found[:1]
     if not shown: return None
     rows = -(-n//cols)
