@@ -447,9 +447,9 @@ def diagnose(
                         'more images or a larger one may.')
         return _by_chance(found, 1 - (often**2).sum(), wrong, len(at))
     evidence.append(f'The networks tell the given labels better than chance by {signal:.0f} standard deviations '
-                    f'and predict that of {(p.argmax(1) == given).mean():.1%} of the images.')
+                    f'and predict that of {preds.accuracy:.1%} of the images.')
     if len(at): return _against(_by_trust(p, given, vocab, (at, true), verdict), wrong, len(at))
-    if (p.argmax(1) == given).mean() < .5:
+    if preds.accuracy < .5:
         evidence.append('That is less than half. If they cannot tell the classes apart, clean labels could look like '
                         'this, and then the rate is nought. Trusted images would tell.')
     # The simplest grouping wins unless another tells more

@@ -391,10 +391,9 @@ def set_loader_stats(
 def _made_with(cb):
     "What a callback was made with: of an object, the plain arguments that it keeps by their names"
     if isinstance(cb, (Spec, type)): return cb
-    kept = {k: vars(cb).get(k) for k in inspect.signature(type(cb)).parameters}
-    # As they were when it was first used: it may change them while it works
-    return [type(cb), vars(cb).setdefault('_made_with', {k: v for k, v in kept.items()
-                                                         if isinstance(v, (str, int, float, tuple))})]
+    kept = {k: v for k in inspect.signature(type(cb)).parameters
+            if isinstance(v := vars(cb).get(k), (str, int, float, tuple))}
+    return [type(cb), vars(cb).setdefault('_made_with', kept)] # as when it was first used: it may change them at work
 
 def _own(learn):
     "Fingerprints of what belongs to `learn` and is no stage's: other ones make another training"

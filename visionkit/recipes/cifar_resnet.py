@@ -20,7 +20,7 @@ def as_seed(
     title,
     story, # the notebook that tells it
     stage,
-    notes='',
+    notes='', # what else a reader must know about the comparison
     **kwargs # further fields of the recipe
 ):
     "A seed's recipe for CIFAR-10 as it ran, `cifar-{name}`, from its own random seed"

@@ -483,14 +483,14 @@ def lr_sweep(
 
 def read_sweep(
     path, # file that `lr_sweep` wrote
-    recipe:Recipe=None, # as it is today
+    recipe:Recipe, # as it is today
 ):
     "The sweep in `path`; None: there is none, or not of `recipe`"
     import pandas as pd
     if not Path(path).exists(): return None
     with open(path, encoding='utf-8') as f:
         about, sweep = json.loads(f.readline()[1:]), pd.read_csv(f)
-    if recipe and about['recipe_hash'] != recipe.recipe_hash: return None
+    if about['recipe_hash'] != recipe.recipe_hash: return None
     sweep.attrs.update({k: about[k] for k in ('steep', 'valley')})
     return sweep
 

@@ -98,7 +98,6 @@ def plot_augmented(
     ax.tick_params(length=0)
     return fig
 
-
 # %% ../../nbs/recipes/stored.ipynb #7e4d5078
 def errors_table(
     recipes, # those to count
