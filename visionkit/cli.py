@@ -48,7 +48,7 @@ def cmd_run(args):
             filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
     if not 0 <= (args.seed or 0) < 2**32: raise InputError('--seed must be a whole number from 0 to 4294967295')
-    run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty())
+    run = reproduce(args.name, args.seed, args.smoke, args.out, fold, sys.stdout.isatty(), args.validate_last)
     m, figure = run.result['metrics'], run.result['seed_figure']
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
             else 'nothing held out, so no figure')
@@ -128,6 +128,8 @@ def parser():
     run.add_argument('--smoke', action='store_true', help='the same network in seconds, on the embedded digits')
     run.add_argument('--out', default='runs', metavar='DIR', help='where run folders go (default runs)')
     run.add_argument('--data', metavar='DIR', help='a folder with archives of data not yet unpacked')
+    run.add_argument('--validate-last', type=int, metavar='K',
+                     help='judge the held-out images after the last K epochs of a stage only (default: after each)')
     held_out = run.add_mutually_exclusive_group()
     held_out.add_argument('--fold', type=int, metavar='K', help='cross-validation: hold out the K-th fifth, 0 to 4')
     held_out.add_argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')

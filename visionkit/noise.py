@@ -95,15 +95,12 @@ def label_learner(
     learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
     return learn if bars else quiet(learn)
 
-class _NoValidation(Callback):
-    "The held-out images are judged once, at the end"
-    def before_validate(self): raise CancelValidException
-
 def _fold(learn_at, source, splitter, stages, out):
     "(items, probabilities, class names) of the images that `splitter` holds out, and seconds spent before a restart"
     learn = learn_at(source, splitter, stages[0].bs)
     # `learn_at` has made the loaders, at the size of its choice
-    with learn.added_cbs(_NoValidation()): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
+    # The held-out images are judged once, at the end
+    with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
     return (_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
             rows.seconds[:learn.resumed].sum())
 
@@ -127,12 +124,6 @@ def _without_bars(f):
     if not isinstance(f, partial): return f
     return partial(f.func, *f.args, **{k: v for k, v in f.keywords.items() if k != 'bars'})
 
-def _check_stages(stages):
-    for s in stages:
-        if isinstance(s.sched, Plateau) or any(isinstance(cb, TrackerCallback) for cb in build(list(s.cbs))):
-            raise InputError('the networks are not validated while they train: '
-                             'take stages without Plateau and callbacks that watch the validation')
-
 def oof_preds(
     source, # folder of class folders, CSV or DataFrame, as `image_block` takes them
     learn_at=label_learner, # function of (source, splitter, bs) to an untrained `Learner`
@@ -152,7 +143,6 @@ def oof_preds(
         raise InputError(f'class {rare!r} has {labels.count(rare)} images, too few for {folds} folds: '
                          'take fewer, or leave the class out')
     stages = stages or label_stages(len(items))
-    _check_stages(stages)
     mark = fingerprint([paths, labels, stages, folds, seed, _without_bars(learn_at)])
     probs, seconds, random = np.zeros((len(items), len(vocab)), 'float32'), 0., get_rng_state()
     for k in range(folds):

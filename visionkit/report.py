@@ -98,6 +98,11 @@ class Run:
         return next((d[key] for d in places if d.get(key) is not None), default)
 
     @property
+    def judged(self):
+        "Accuracy of the epochs after which the held-out images were judged"
+        return self.history.accuracy.dropna()
+
+    @property
     def epochs(self):
         "How many epochs the run is to have; None if nothing says"
         stages = [s.get('epochs', 1) for s in (self.get('stages') or []) if isinstance(s, dict)]
@@ -156,7 +161,7 @@ def convergence(
     name = lambda what, m: f'{what}_to_{100*m:g}'
     return {**{name('epochs', m): math.nan if i is None else i+1 for m, i in zip(marks, first)},
             **{name('seconds', m): math.nan if i is None else spent[i] for m, i in zip(marks, first)},
-            'area': float(np.mean(acc)) if len(acc) else math.nan,
+            'area': float(history.accuracy.mean()),
             'rises': float(loss.diff().clip(lower=0).sum()) if history.valid_loss.notna().any() else math.nan}
 
 # %% ../nbs/08_report.ipynb #776888cd
@@ -176,7 +181,7 @@ def compare(
     def row(r):
         figure, last = _seed_accuracy(r), r.metric('accuracy_last')
         ours = r.metric(_like_for_like(r)[0])
-        last_row = r.history.accuracy.iloc[-1] if len(r.history) else None
+        last_row = r.judged.iloc[-1] if len(r.judged) else None
         return dict(run=r.label, recipe=r.name, seed=r.seed, state=r.state, params=r.get('params'),
                     epochs=len(r.history), accuracy=last_row if last is None else last,
                     best=r.metric('accuracy_best'), seed_figure=figure,
@@ -366,9 +371,11 @@ def _tiles(run):
     last, best, seed, h = run.metric('accuracy_last'), run.metric('accuracy_best'), run.get('seed_figure'), run.history
     loss, figure, tiles = _num(run.metric('loss_last'), '.4f'), _seed_accuracy(run), []
     if last is not None: tiles.append(('accuracy, last epoch', percent(last), f'loss {loss}'))
-    elif h.accuracy.notna().any():
-        tiles.append((f'accuracy after epoch {len(h)}', percent(float(h.accuracy.iloc[-1])), 'not final'))
-    if best is not None: tiles.append(('best epoch', percent(best), 'chosen on the held-out images'))
+    elif len(run.judged):
+        tiles.append((f'accuracy after epoch {run.judged.index[-1]+1}', percent(run.judged.iloc[-1]), 'not final'))
+    if best is not None:
+        few = f'of {len(run.judged)} judged, ' if len(run.judged) < len(h) else ''
+        tiles.append(('best epoch', percent(best), f'{few}chosen on the held-out images'))
     if run.metric('accuracy_tta') is not None:
         tiles.append(('by augmented looks', percent(run.metric('accuracy_tta')), 'mean of several looks at each image'))
     if seed and not run.smoke:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype', 'AutoPrecision',
-           'orthogonalize', 'Muon', 'EMA', 'ProgressiveResize', 'L1', 'Distil', 'BatchFocalLoss', 'History', 'plain',
-           'loader_stats', 'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history', 'save_weights',
-           'read_weights', 'load_weights']
+           'orthogonalize', 'Muon', 'EMA', 'ProgressiveResize', 'L1', 'Distil', 'BatchFocalLoss', 'History',
+           'ValidateLast', 'plain', 'loader_stats', 'set_loader_stats', 'Checkpoint', 'stage_cbs', 'write_history',
+           'save_weights', 'read_weights', 'load_weights']
 
 # %% ../nbs/05_train.ipynb #22037323
 import csv, dataclasses, inspect, io, json, re, time
@@ -343,6 +343,20 @@ class History(Callback):
                               mom=float(self.first[-1]['mom']) if 'mom' in self.first[-1] else None,
                               seconds=time.time()-self.started))
 
+# %% ../nbs/05_train.ipynb #5d0c7e12
+class ValidateLast(Callback):
+    "Judge the held-out images after the last `n` epochs of a fit, or of each stage, only"
+    run_train, skip = False, False
+    def __init__(self, n:int=1):
+        if n < 0: raise InputError(f'the epochs to judge must be 0 or more, not {n}')
+        self.n = n
+    # Only what follows an epoch's training is skipped, no `learn.validate()`
+    def after_train(self): self.skip = self.epoch < self.n_epoch - self.n
+    # Not before the loader has begun: it draws a random number then, and training would go on with other ones
+    def before_batch(self):
+        skip, self.skip = self.skip, False
+        if skip: raise CancelValidException
+
 # %% ../nbs/05_train.ipynb #3e32fe97
 def plain(o):
     "`o` with fastai and NumPy containers turned into dicts, lists, numbers and tensors; `TypeError` for anything else"
@@ -513,14 +527,16 @@ def stage_cbs(
     return [schedule(stage.sched, lrs), *([MixUp(stage.mixup)] if stage.mixup else []),
             *([GradientClip(stage.clip)] if stage.clip else []), *build(list(stage.cbs))]
 
-def _check_cbs(cbs):
-    "`InputError` if one of `cbs`, a stage's and the learner's, would undo what the stage or another does"
+def _check_cbs(cbs, sched):
+    "`InputError` if one of `cbs`, a stage's and the learner's, would undo what the stage or another does or needs"
     first = lambda *types: next((type(c).__name__ for c in cbs if isinstance(c, types)), None)
     if other := first(ParamScheduler, ReduceLROnPlateau):
         raise InputError(f'{other} and the stage would both set the rate: say it as `sched=`, '
                          'a OneCycle, Constant, Plateau or Curve')
     if first(EMA) and (other := first(SaveModelCallback)):
         raise InputError(f'{other} would save and put back weights that are not averaged: leave it or EMA out')
+    if first(ValidateLast) and (other := 'Plateau' if isinstance(sched, Plateau) else first(TrackerCallback)):
+        raise InputError(f'{other} watches the held-out images, after each epoch: leave it or ValidateLast out')
 
 @patch
 def _run_epochs(self:Learner, start, after_epoch, restore):
@@ -557,7 +573,7 @@ def fit_stages(self:Learner,
 ):
     "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
-    for s in stages: _check_cbs([*self.cbs, *(c() if isinstance(c, type) else c for c in build(list(s.cbs)))])
+    for s in stages: _check_cbs([*self.cbs, *(c() if isinstance(c, type) else c for c in build(list(s.cbs)))], s.sched)
     marks = [fingerprint(dataclasses.replace(s, cbs=tuple(map(_made_with, s.cbs)))) for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None

@@ -255,8 +255,8 @@ def run_result(
     "The content of `result.json`: accuracies are fractions, times seconds"
     metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
     if preds:
-        metrics.update(accuracy_last=preds.accuracy, accuracy_best=max(h['accuracy'] for h in history),
-                       loss_last=preds.loss)
+        metrics.update(accuracy_last=preds.accuracy, loss_last=preds.loss,
+                       accuracy_best=max(h['accuracy'] for h in history if h['accuracy'] is not None))
     return dict({k: about[k] for k in ('recipe', 'recipe_hash', 'seed', 'fold', 'smoke')}, title=recipe.title,
                 params=recipe.params, epochs=recipe.epochs, metrics=metrics, seed_figure=recipe.seed_figure,
                 seconds={'train': round(sum(h['seconds'] for h in history), 1),
@@ -285,18 +285,21 @@ def reproduce(
     out='runs', # where run folders go
     fold=None, # k of 0 to 4: hold out the k-th fifth; 'all': hold nothing out; None: the recipe's own split
     bars:bool=True, # show progress bars?
+    validate_last:int=None, # judge the held-out images after this many last epochs of a stage only; None: after each
 ):
     "Train recipe `name` and return its `Run`; called again after an interruption, it goes on"
     recipe = get_recipe(name).smoke() if smoke else get_recipe(name)
     seed = recipe.seed if seed is None else seed
+    if validate_last is not None and validate_last < 1:
+        raise InputError(f'to validate after the last {validate_last} epochs gives no figure: 1 or more')
     split = None if fold is None else _fold_splitter(recipe, fold)
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
-        return _finished(recipe, _start(folder, recipe, seed, fold), folder, split, bars)
+        return _finished(recipe, _start(folder, recipe, seed, fold), folder, split, bars, validate_last)
 
-def _finished(recipe, about, folder, split, bars):
+def _finished(recipe, about, folder, split, bars, validate_last=None):
     "The `Run` in `folder`, trained unless it is; a report that was moved away is written anew"
     from visionkit.report import Run, html_report
-    if not (folder/'result.json').exists(): _train(recipe, about, folder, split, bars)
+    if not (folder/'result.json').exists(): _train(recipe, about, folder, split, bars, validate_last)
     if not (folder/'report.html').exists(): html_report(folder, folder/'report.html')
     return Run(folder)
 
@@ -372,19 +375,20 @@ def _epoch_lines(learn):
 
 @_full_float32()
 @_flushed_denormals()
-def _train(recipe, about, folder, split, bars):
+def _train(recipe, about, folder, split, bars, validate_last=None):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
     from visionkit.models import load_body
     from visionkit.noise import label_issues, soften
-    from visionkit.train import AutoPrecision, loader_stats, read_weights, save_weights
+    from visionkit.train import AutoPrecision, ValidateLast, loader_stats, read_weights, save_weights
     first = reproduce(recipe.init, about['seed'], recipe.is_smoke, folder.parent, bars=bars) if recipe.init else None
     found = _diagnosis(recipe, about, folder, split, bars) if recipe.noise else None
     taught = _teacher(recipe, folder, bars) if recipe.teacher else None
     began, seconds, precision = time.time(), {}, AutoPrecision(recipe.precision or 'float32')
     set_seed(about['seed'])
     learn = recipe_learner(recipe, split)
+    if validate_last is not None: learn.add_cb(ValidateLast(validate_last))
     if found:
         learn.loss_func = recipe.loss.build(soften(found.matrix, 1e-3))
         seconds['diagnosis'] = found.seconds
@@ -395,7 +399,8 @@ def _train(recipe, about, folder, split, bars):
     dls = learn.dls
     dls_at = lambda s: dls if s is recipe.stages[0] else recipe_dls(recipe, s, split)
     with nullcontext() if bars else _epoch_lines(learn):
-        rows = learn.fit_stages(recipe.stages, dls_at, folder, precision).to_dict('records')
+        history = learn.fit_stages(recipe.stages, dls_at, folder, precision)
+    rows = history.astype(object).where(history.notna(), None).to_dict('records') # JSON knows no NaN
     preds = Predictions.from_learner(learn) if len(learn.dls.valid_ds) else None
     save_weights(learn.model, folder/'model.safetensors',
                  dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls)))

@@ -6,7 +6,7 @@
 __all__ = ['short_name', 'results_table', 'plot_epochs', 'plot_augmented', 'errors_table', 'plot_worst']
 
 # %% ../../nbs/recipes/stored.ipynb #b1b2828d
-import base64, io, json
+import base64, io, json, math
 from statistics import fmean
 from ..core import build, result_name, results_dir
 from .core import *
@@ -17,6 +17,11 @@ def short_name(
 ):
     "What follows the last dash of its name, without the word 'step'"
     return recipe.name.split('-')[-1].removeprefix('step')
+
+def _column(run, name):
+    "Of the history of `run`: accuracies in %, the last group's rate; NaN for what an epoch has not"
+    pick = dict(lr=lambda y: y[-1], accuracy=lambda y: 100*y, train_accuracy=lambda y: 100*y).get(name, lambda y: y)
+    return [math.nan if h[name] is None else pick(h[name]) for h in run['history']]
 
 def results_table(
     recipes, # those with a published figure
@@ -31,7 +36,7 @@ def results_table(
         if log: row['seed_last_five'] = 100*fmean(log[-5:])
         if runs:
             row.update(test=100*fmean([r['metrics']['accuracy_last'] for r in runs]),
-                       last_five=100*fmean([fmean([h['accuracy'] for h in r['history'][-5:]]) for r in runs]),
+                       last_five=fmean([fmean(_column(r, 'accuracy')[-5:]) for r in runs]),
                        train=100*fmean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
                        seconds=fmean([r['seconds']['train'] for r in runs]))
             looks = [r['metrics']['accuracy_tta'] for r in runs if 'accuracy_tta' in r['metrics']]
@@ -42,11 +47,6 @@ def results_table(
 # %% ../../nbs/recipes/stored.ipynb #393980ec
 _titles = dict(train_accuracy='training accuracy, %', accuracy='test accuracy, %', train_loss='training loss',
                valid_loss='test loss', lr='learning rate as an epoch begins', mom='momentum as an epoch begins')
-
-def _column(run, name):
-    "Of the history of `run`, for drawing: accuracies in %, the last group's rate"
-    pick = dict(lr=lambda y: y[-1], accuracy=lambda y: 100*y, train_accuracy=lambda y: 100*y).get(name, lambda y: y)
-    return [pick(h[name]) for h in run['history']]
 
 def plot_epochs(
     recipes, # those to draw
