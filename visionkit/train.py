@@ -536,7 +536,8 @@ def _check_cbs(cbs, sched):
     if first(EMA) and (other := first(SaveModelCallback)):
         raise InputError(f'{other} would save and put back weights that are not averaged: leave it or EMA out')
     if first(ValidateLast) and (other := 'Plateau' if isinstance(sched, Plateau) else first(TrackerCallback)):
-        raise InputError(f'{other} watches the held-out images, after each epoch: leave it or ValidateLast out')
+        raise InputError(f'{other} watches the held-out images after each epoch, and ValidateLast judges them less '
+                         'often: do without one of them')
 
 @patch
 def _run_epochs(self:Learner, start, after_epoch, restore):
