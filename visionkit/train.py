@@ -355,7 +355,9 @@ class ValidateLast(Callback):
     # Not before the loader has begun: it draws a random number then, and training would go on with other ones
     def before_batch(self):
         skip, self.skip = self.skip, False
-        if skip: raise CancelValidException
+        if not skip: return
+        self.recorder.log += [None]*(1 + len(self.metrics)) # else fastai's table has the time in the next free column
+        raise CancelValidException
 
 # %% ../nbs/05_train.ipynb #3e32fe97
 def plain(o):

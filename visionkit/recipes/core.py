@@ -369,7 +369,8 @@ def _epoch_lines(learn):
     "Tell each epoch in a line of names and figures, as suits a file, in place of fastai's bar and table"
     def line(log):
         told = zip(learn.recorder.metric_names, [log[0] + 1, *log[1:]]) # epochs count from 1, as in the history
-        print(', '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in told), flush=True)
+        print(', '.join(f'{k} {v:.4f}' if isinstance(v, float) else f'{k} {v}' for k, v in told if v is not None),
+              flush=True)
     learn.logger = line
     with learn.no_bar(): yield
 
