@@ -48,7 +48,8 @@ def cmd_run(args):
             filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
     if not 0 <= (args.seed or 0) < 2**32: raise InputError('--seed must be a whole number from 0 to 4294967295')
-    run = reproduce(args.name, args.seed, args.smoke, args.out, fold, sys.stdout.isatty(), args.validate_last)
+    run = reproduce(args.name, args.seed, args.smoke, args.out, fold, bars=sys.stdout.isatty(),
+                    validate_last=args.validate_last)
     m, figure = run.result['metrics'], run.result['seed_figure']
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
             else 'nothing held out, so no figure')

@@ -376,7 +376,7 @@ def _epoch_lines(learn):
 
 @_full_float32()
 @_flushed_denormals()
-def _train(recipe, about, folder, split, bars, validate_last=None):
+def _train(recipe, about, folder, split, bars, validate_last):
     "Train `recipe` and leave everything in `folder`; a run that it starts from is made beside it"
     from fastai.vision.all import set_seed
     from visionkit.interpret import Predictions, can_gradcam
