@@ -24,6 +24,7 @@ from .data import KFold, char_label, image_block, image_items
 from .interpret import Predictions, _files, _short
 from .models import trunk_net
 from .train import *
+from .train import _check_cbs
 
 # %% ../nbs/07_noise.ipynb #194e4000
 def noise_matrix(
@@ -143,6 +144,7 @@ def oof_preds(
         raise InputError(f'class {rare!r} has {labels.count(rare)} images, too few for {folds} folds: '
                          'take fewer, or leave the class out')
     stages = stages or label_stages(len(items))
+    for s in stages: _check_cbs(s, [ValidateLast(0)])
     mark = fingerprint([paths, labels, stages, folds, seed, _without_bars(learn_at)])
     probs, seconds, random = np.zeros((len(items), len(vocab)), 'float32'), 0., get_rng_state()
     for k in range(folds):

@@ -529,15 +529,16 @@ def stage_cbs(
     return [schedule(stage.sched, lrs), *([MixUp(stage.mixup)] if stage.mixup else []),
             *([GradientClip(stage.clip)] if stage.clip else []), *build(list(stage.cbs))]
 
-def _check_cbs(cbs, sched):
-    "`InputError` if one of `cbs`, a stage's and the learner's, would undo what the stage or another does or needs"
+def _check_cbs(stage, cbs):
+    "`InputError` if a callback, of `stage` or of `cbs`, would undo what the stage or another does or needs"
+    cbs = [c() if isinstance(c, type) else c for c in (*cbs, *build(list(stage.cbs)))]
     first = lambda *types: next((type(c).__name__ for c in cbs if isinstance(c, types)), None)
     if other := first(ParamScheduler, ReduceLROnPlateau):
         raise InputError(f'{other} and the stage would both set the rate: say it as `sched=`, '
                          'a OneCycle, Constant, Plateau or Curve')
     if first(EMA) and (other := first(SaveModelCallback)):
         raise InputError(f'{other} would save and put back weights that are not averaged: leave it or EMA out')
-    if first(ValidateLast) and (other := 'Plateau' if isinstance(sched, Plateau) else first(TrackerCallback)):
+    if first(ValidateLast) and (other := 'Plateau' if isinstance(stage.sched, Plateau) else first(TrackerCallback)):
         raise InputError(f'{other} watches the held-out images after each epoch, and ValidateLast judges them less '
                          'often: do without one of them')
 
@@ -576,7 +577,7 @@ def fit_stages(self:Learner,
 ):
     "Train `stages`; return the joined history, a DataFrame (`learn.history`); `learn.resumed` counts epochs found done"
     stages = list(stages)
-    for s in stages: _check_cbs([*self.cbs, *(c() if isinstance(c, type) else c for c in build(list(s.cbs)))], s.sched)
+    for s in stages: _check_cbs(s, self.cbs)
     marks = [fingerprint(dataclasses.replace(s, cbs=tuple(map(_made_with, s.cbs)))) for s in stages]
     ckpt = Checkpoint(Path(out)/'checkpoint') if out else None
     state = ckpt.load() if ckpt else None
