@@ -38,10 +38,11 @@ def results_table(
             row.update(test=100*fmean([r['metrics']['accuracy_last'] for r in runs]),
                        last_five=fmean([fmean(_column(r, 'accuracy')[-5:]) for r in runs]),
                        train=100*fmean([r['metrics']['train_accuracy_last'] for r in runs]), n=len(runs),
-                       seconds=fmean([r['seconds']['train'] for r in runs]))
+                       seconds=round(fmean([r['seconds']['train'] for r in runs]), 1))
             looks = [r['metrics']['accuracy_tta'] for r in runs if 'accuracy_tta' in r['metrics']]
             if looks: row['test_tta'] = 100*fmean(looks)   # by several augmented looks at each image
-        rows.append(row)
+        # As the scoreboard rounds; pandas would go to the even digit
+        rows.append({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()})
     return pd.DataFrame(rows).set_index('recipe')
 
 # %% ../../nbs/recipes/stored.ipynb #393980ec
