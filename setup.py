@@ -20,7 +20,7 @@ setup(
     # The stored figures travel inside the wheel, so that `visionkit list` can show them anywhere.
     packages=find_packages(include=['visionkit', 'visionkit.*']) + list(results),
     package_dir=results,
-    package_data={'': ['*.json', '*.csv', '*.safetensors', '*.cams']},
+    package_data={'': ['*.json', '*.csv', '*.safetensors', '*.cams'], 'visionkit': ['assets/*']},
     install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['visionkit=visionkit._modidx:d']},

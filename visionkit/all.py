@@ -1,5 +1,10 @@
 "Everything for a notebook: `from visionkit.all import *`. By hand: an imports-only notebook exports nothing."
 from visionkit.core import *
+from visionkit.files import *
+from visionkit.fingerprint import *
+from visionkit.plan import *
+from visionkit.images import *
+from visionkit.sources import *
 from visionkit.data import *
 from visionkit.cache import *
 from visionkit.augment import *
@@ -7,6 +12,11 @@ from visionkit.models import *
 from visionkit.train import *
 from visionkit.interpret import *
 from visionkit.noise import *
+from visionkit.figures import *
+from visionkit.runs import *
 from visionkit.report import *
-from visionkit.recipes.core import *
-from visionkit.recipes.stored import *
+from visionkit.experiment import *
+from visionkit.tuning import *
+from visionkit.inference import *
+from visionkit.scoreboard import *
+from visionkit.stories import *
