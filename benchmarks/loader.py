@@ -25,7 +25,7 @@ def main():
     from fastai.vision.all import (CategoryBlock, DataBlock, ImageBlock, L, Normalize, PILImage, PILImageBW, Resize,
                                    get_image_files, imagenet_stats, mnist_stats, parent_label)
     from visionkit.cache import CachedDL
-    from visionkit.data import get_source
+    from visionkit.sources import get_source
     try: from visionkit.augment import BatchAffine, ColorJitter
     except ImportError: BatchAffine = ColorJitter = None
     import random

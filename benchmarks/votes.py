@@ -20,7 +20,7 @@ def judge(run, looks):
     from fastai.vision.all import set_seed
     from visionkit.all import Predictions, kfolds, load_weights, quiet
     from visionkit.recipes.characters import characters_fast
-    from visionkit.recipes.core import recipe_learner
+    from visionkit.experiment import recipe_learner
     folds = kfolds(5, seed=characters_fast.split.kwargs['seed'])
     learn = quiet(recipe_learner(characters_fast, folds[run.fold]))
     load_weights(learn.model, run.path/'model.safetensors')
@@ -34,7 +34,7 @@ def judge(run, looks):
 
 def rows_of(fold, seeds, looks, out):
     "The table's lines for one fold"
-    from visionkit.recipes.core import reproduce
+    from visionkit.experiment import reproduce
     runs = [reproduce('characters-fast', s, out=out, fold=fold) for s in seeds]
     judged = [judge(r, looks) for r in runs]
     y, train = judged[0][2], [r.result['seconds']['train'] for r in runs]

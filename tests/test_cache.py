@@ -99,6 +99,41 @@ def test_damaged_cache_is_rebuilt(folder, own_cache):
         assert torch.equal(dl.store.images, want.store.images.new_tensor(np.load(file)))
         assert dl.store.images.float().mean() > 100
 
+def test_damage_anywhere_is_noticed(folder, own_cache):
+    "In each part of the file: one bit of any row, its end, bytes in excess"
+    first = loaders(folder).train
+    first.build()
+    want = first.store.images.clone() # what is open already would show the damage
+    file, = own_cache.glob('*.npy')
+    good = file.read_bytes()
+    def flipped(at): return good[:at] + bytes([good[at] ^ 1]) + good[at+1:]
+    for damage in (*map(flipped, (130, 128 + 64*50, 128 + 64*119 + 63, len(good) - 1)), good[:-1], good + b'x',
+                   good[:128 + 64*5] + bytes(64*3) + good[128 + 64*8:]):
+        file.write_bytes(damage)
+        again = loaders(folder).train
+        again.build()
+        assert torch.equal(again.store.images, want) and file.read_bytes() == good
+
+def test_replaced_image_of_the_same_size_and_time(folder):
+    "As `rsync -t` and `tar` leave it"
+    for i in range(120): Image.new('L', (8, 8), i).save(folder/str(i % 3)/f'{i:03}.bmp')
+    loaders(folder).train.build()
+    file = folder/'1'/'100.bmp'
+    before = file.stat()
+    Image.new('L', (8, 8), 222).save(file.with_suffix('.new'), 'BMP')
+    os.utime(file.with_suffix('.new'), ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(file.with_suffix('.new'), file)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    dl = loaders(folder).train
+    dl.build()
+    assert dl.store.images[[f.name for f in dl.items].index('100.bmp')].unique().tolist() == [222]
+
+def test_two_spellings_of_a_folder_share_their_images(folder, own_cache, monkeypatch):
+    (folder.parent/'link').symlink_to('images')
+    monkeypatch.chdir(folder.parent)
+    for spelling in (folder, 'images', 'link', 'images/../images'): loaders(Path(spelling)).train.build()
+    assert len([f for f in files(own_cache) if f.endswith('.npy')]) == 1
+
 def test_full_disk(folder, own_cache, monkeypatch):
     def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(os, 'posix_fallocate', full)

@@ -10,10 +10,10 @@ from fastai.vision.all import (CrossEntropyLossFlat, Learner, PILImageBW, accura
                                load_learner, nn, torch)
 from PIL import Image
 
-from visionkit import data
+from visionkit import sources as source_module
 from visionkit.core import InputError
-from visionkit.data import (KFold, Source, StratifiedSplitter, char_label, count_images, get_source, has_source,
-                            image_block, image_items, kfolds, relabel, sources, unpack)
+from visionkit.data import KFold, StratifiedSplitter, char_label, image_block, image_items, kfolds, relabel
+from visionkit.sources import Source, count_images, get_source, has_source, sources, unpack
 
 
 def png(shade=0, size=(8, 6)):
@@ -203,10 +203,10 @@ def test_search_order(home, monkeypatch):
     fastai = home/'fastai'/'archive'
     fastai.mkdir(parents=True)
     tarred(PETS, fastai/'pets.tgz')
-    assert has_source('pets') and data._find(sources['pets']) == [fastai/'pets.tgz']
+    assert has_source('pets') and source_module._find(sources['pets']) == [fastai/'pets.tgz']
     monkeypatch.setenv('VISIONKIT_ARCHIVES', os.pathsep.join([str(home/'absent'), str(home/'usb')]))
     tarred(PETS, home/'usb'/'pets.tgz')
-    assert data._find(sources['pets']) == [home/'usb'/'pets.tgz']
+    assert source_module._find(sources['pets']) == [home/'usb'/'pets.tgz']
     path = get_source('pets')
     assert [p for p in tree(path) if p.endswith('.png')] == sorted(k[5:] for k in PETS)
     shutil.rmtree(home/'usb')
@@ -230,7 +230,7 @@ def test_nothing_on_stdout(home, capfd):
 def test_full_disk(home, monkeypatch):
     tarred(PETS, home/'usb'/'pets.tgz')
     def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')
-    monkeypatch.setattr(data.shutil, 'copyfileobj', full)
+    monkeypatch.setattr(source_module.shutil, 'copyfileobj', full)
     with pytest.raises(InputError, match='No space left on device.*VISIONKIT_CACHE'): get_source('pets')
     assert tree(home/'cache') == ['data']
 
@@ -242,17 +242,17 @@ def test_cache_that_cannot_be(home, monkeypatch):
 
 def test_fashion_mnist_from_idx(home, monkeypatch):
     "The idx reader and writer on a set of 20, in the publisher's file format"
-    counts = {split: dict.fromkeys(data._clothes, 1) for split in ('training', 'testing')}
+    counts = {split: dict.fromkeys(source_module._clothes, 1) for split in ('training', 'testing')}
     images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
     def idx(a, magic): return gzip.compress(np.array([magic, *a.shape], '>i4').tobytes() + a.tobytes())
     for split in ('train', 't10k'):
         (home/'usb'/f'{split}-images-idx3-ubyte.gz').write_bytes(idx(images, 2051))
         (home/'usb'/f'{split}-labels-idx1-ubyte.gz').write_bytes(idx(np.arange(10, dtype=np.uint8), 2049))
-    src = Source('fashion_mnist', '', counts, (28, 28), archives=tuple(data._fashion), write=data._write_fashion)
+    src = Source('fashion_mnist', '', counts, (28, 28), archives=tuple(source_module._fashion), write=source_module._write_fashion)
     monkeypatch.setitem(sources, 'fashion_mnist', src)
     with pytest.raises(InputError, match='not an idx file'): get_source('fashion_mnist')   # 10 images are not 60,000
-    real = data._read_idx
-    monkeypatch.setattr(data, '_read_idx', lambda file, n, *hw: real(file, 10, *hw))
+    real = source_module._read_idx
+    monkeypatch.setattr(source_module, '_read_idx', lambda file, n, *hw: real(file, 10, *hw))
     path = get_source('fashion_mnist')
     assert np.array_equal(np.array(Image.open(path/'testing'/'Ankle-boot'/'00009.png')), images[9])
     with pytest.raises(InputError, match='not an idx file'): real(home/'usb'/'train-images-idx3-ubyte.gz', 10, 28, 27)
@@ -302,7 +302,7 @@ def test_download_is_not_the_publishers(home, server, monkeypatch):
     with_url(monkeypatch, url)
     with pytest.raises(InputError, match="publisher's size and hash"): get_source('pets')
     with_url(monkeypatch, url, None)
-    monkeypatch.setattr(data, 'check', lambda module, u, file: False)   # fastai knows size and hash
+    monkeypatch.setattr(source_module, 'check', lambda module, u, file: False)   # fastai knows size and hash
     with pytest.raises(InputError, match="publisher's size and hash"): get_source('pets')
     with_url(monkeypatch, url.replace('pets', 'absent'))
     with pytest.raises(InputError, match='pets.tgz'): get_source('pets')
@@ -316,7 +316,7 @@ fork = multiprocessing.get_context('fork' if hasattr(os, 'fork') else 'spawn')
 def slow_write(dest, archives):
     "Write the pets slowly, and say so"
     with open(dest.parent.parent/'log', 'a') as f: f.write(f'{os.getpid()}\n')
-    data._extract(archives[0], dest, 'pets')
+    source_module._extract(archives[0], dest, 'pets')
     time.sleep(float(os.environ.get('SLOW', .5)))
 
 def ask(queue):
@@ -356,6 +356,19 @@ def test_killed_in_the_middle(slow_pets, monkeypatch):
     monkeypatch.setenv('SLOW', '0')
     assert len(get_image_files(get_source('pets'))) == 12
     assert not list(slow_pets.glob('.pets.part-*'))
+
+
+def test_archives_that_are_whole_but_closed(tmp_path):
+    "A password, and a method of packing that Python lacks: fetching them again would not help"
+    zipped({'cat/1.png': png()}, tmp_path/'a.zip')
+    whole = (tmp_path/'a.zip').read_bytes()
+    start = whole.index(b'PK\1\2') # the directory: flags at 8, method at 10; before the file itself at 6 and 8
+    for at, value, reason in ((6, 1, 'a.zip: cat/1.png needs a password'), (8, 9, 'a.zip: cannot be unpacked here')):
+        closed = bytearray(whole)
+        closed[at] = closed[start + at + 2] = value
+        (tmp_path/'a.zip').write_bytes(closed)
+        with pytest.raises(InputError, match=reason) as e: unpack(tmp_path/'a.zip', tmp_path/'to')
+        assert 'fetch it again' not in str(e.value) and not (tmp_path/'to').exists()
 
 
 # Blocks -----------------------------------------------------------------------------------------------------------
@@ -413,6 +426,9 @@ def test_bad_tables(tmp_path):
                         ('a/1.png,x\n./a/1.png,y', 'twice'), ('a/1.png,x\nb/9.png,y', 'no such file'),
                         ('a/1.png,x\nb/2.png,x', 'one class')):
         with pytest.raises(InputError, match=words): image_items(csv('path,label\n' + rows))
+    (tmp_path/'link').symlink_to('a')
+    for again in ('a/../a/1.png', 'link/1.png', str(tmp_path/'a'/'1.png')):
+        with pytest.raises(InputError, match='twice'): image_items(csv(f'path,label\na/1.png,x\n{again},y\n'))
     (tmp_path/'l.csv').write_bytes(bytes(range(256)))
     with pytest.raises(InputError, match='neither folder nor CSV'): image_items(tmp_path/'l.csv')
 
@@ -421,6 +437,8 @@ def test_relabel(tmp_path):
     (tmp_path/'issues.csv').write_text('path,given,suggested\nSample011/2.png,A,a\n')
     df = relabel(tmp_path, tmp_path/'issues.csv', col='suggested')
     assert df['label'].tolist() == ['A', 'a', 'a', 'a']
+    for path in ('./Sample011/../Sample011/2.png', str(tmp_path/'Sample011'/'2.png')):
+        assert relabel(tmp_path, pd.DataFrame(dict(path=[path], label=['a']))).equals(df)
     dls = image_block(splitter=lambda o: ([0, 2], [1, 3])).dataloaders(df, bs=2, num_workers=0)
     assert [[dls.vocab[int(y)] for _, y in ds] for ds in (dls.train_ds, dls.valid_ds)] == [['A', 'a'], ['a', 'a']]
 

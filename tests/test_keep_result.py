@@ -3,7 +3,7 @@ import importlib.util, json
 from pathlib import Path
 import pytest
 from visionkit.core import InputError
-from visionkit.recipes.core import get_recipe
+from visionkit.experiment import get_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 

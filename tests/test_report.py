@@ -2,10 +2,13 @@
 import base64, io, json, re, subprocess, sys
 from html.parser import HTMLParser
 import pandas as pd, pytest
-from visionkit.core import InputError, Spec, Stage
+from visionkit.core import InputError
+from visionkit.plan import Spec, Stage
 from visionkit import report
-from visionkit.report import Run, html_report, load_runs, plot_history, result_problems
-from visionkit.report import scoreboard, scoreboard_check, scoreboard_md
+from visionkit.figures import result_problems
+from visionkit.report import html_report
+from visionkit.runs import Run, load_runs, plot_history
+from visionkit.scoreboard import scoreboard, scoreboard_check, scoreboard_md
 
 PNG = ('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==')
 HARDWARE = dict(cpu='AMD EPYC 7B13', cores=2, gpu=None, ram=8.)
@@ -13,8 +16,7 @@ HARDWARE = dict(cpu='AMD EPYC 7B13', cores=2, gpu=None, ram=8.)
 @pytest.fixture
 def no_pictures(monkeypatch):
     "Drawing takes most of the time of a page; here only what stands around the pictures is looked at"
-    picture = '<picture><img alt="{}" src="data:image/png;base64,"></picture>'
-    monkeypatch.setattr(report, '_png', lambda draw, size, alt, layout=None: picture.format(alt))
+    monkeypatch.setattr(report, '_drawn', lambda draw, size, dark, layout=None: 'data:image/png;base64,')
 
 def history(n=4, groups=1, last=.9, stages=2):
     return [dict(stage=1 + i*stages//n, epoch=i+1, train_loss=1/(i+1), train_accuracy=.5 + i/100, valid_loss=1.1/(i+1),
@@ -44,10 +46,13 @@ def run_folder(path, res=None, rows=None, about=None, thumbs=None):
     if thumbs: (path/'thumbs.json').write_text(json.dumps(thumbs))
     return path
 
-def test_best_of_five_runs_is_no_best_epoch():
-    against = lambda metric: report._like_for_like(result(seed_figure=dict(value=.95, metric=metric)))[0]
-    assert against('test accuracy, last epoch, best of five') == 'accuracy_last'
-    assert against('validation accuracy, best epoch') == 'accuracy_best'
+def test_best_of_five_runs_is_no_best_epoch(tmp_path):
+    def compared(metric):
+        path = tmp_path/'0.json'
+        path.write_text(json.dumps(result(seed_figure=dict(value=.95, metric=metric))))
+        return Run(path).compared[0]
+    assert compared('test accuracy, last epoch, best of five') == 'accuracy_last'
+    assert compared('validation accuracy, best epoch') == 'accuracy_best'
 
 class Page(HTMLParser):
     "Tags, attributes and text; fails on a tag that is not closed in order"
@@ -170,7 +175,7 @@ def test_a_folder_of_runs(tmp_path, no_pictures):
     assert page(runs, tmp_path).tags.count('section') == 3
 
 def test_report_and_scoreboard_do_without_torch():
-    code = 'import sys, visionkit.report; sys.exit("torch" in sys.modules or "fastai" in sys.modules)'
+    code = 'import sys, visionkit.report, visionkit.scoreboard; sys.exit("torch" in sys.modules or "fastai" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 class Toy:
@@ -216,3 +221,110 @@ def test_loss_is_compared_only_where_it_is_cross_entropy():
     res = result()
     res['metrics']['loss_last'] = 5.
     assert result_problems(res) == [] and 'loss_last' in result_problems(res, ce=True)[0]
+
+def edited(tmp_path, name, change):
+    "A finished run with `change` made to the object in the file `name`"
+    run = run_folder(tmp_path/f'toy-{len(list(tmp_path.iterdir()))}', result(), history())
+    o = json.loads((run/name).read_text())
+    change(o)
+    (run/name).write_text(json.dumps(o))
+    return run
+
+@pytest.mark.parametrize('change', [
+    lambda o: o['seconds'].update(total='long'), lambda o: o['worst'][0].update(path=[]),
+    lambda o: o['worst'][0].update(loss='high'), lambda o: o['confusion'][0].__setitem__(1, None),
+    lambda o: o['confusion'][0].__setitem__(1, float('nan')), lambda o: o['confusion'][0].__setitem__(1, -1),
+    lambda o: o.update(confusion=True), lambda o: o.update(confusion=[True]), lambda o: o.update(vocab=['a', 'a']),
+    lambda o: o['metrics'].update(accuracy_last=10**400), lambda o: o['metrics'].update(accuracy_last=True),
+    lambda o: o['metrics'].update(accuracy_last=9.), lambda o: o.update(epochs='4'), lambda o: o.update(seed=True),
+    lambda o: o['history'][0].update(lr={'a': 1}), lambda o: o['history'][0].update(accuracy=[1]),
+    lambda o: o['seed_figure'].update(log=[None]), lambda o: o.update(settings=dict(stages=True)),
+    lambda o: o.update(settings=dict(seed_figure='high'))])
+def test_edited_results_are_refused_in_one_line(tmp_path, no_pictures, change):
+    run = edited(tmp_path, 'result.json', change)
+    with pytest.raises(InputError, match='is damaged') as e: html_report(run, tmp_path/'x.html')
+    assert '\n' not in str(e.value) and run.name in str(e.value) and not (tmp_path/'x.html').exists()
+
+@pytest.mark.parametrize('change', [
+    lambda o: o['seconds'].update(total=None), lambda o: o['worst'][0].update(path=None), lambda o: o.pop('hardware'),
+    lambda o: o.update(title='\ud800'), lambda o: o['metrics'].update(loss_last=float('nan')), lambda o: o.pop('vocab'),
+    lambda o: o.update(versions={}, commit=None, seed_figure={})])
+def test_gaps_in_results_are_read(tmp_path, no_pictures, change):
+    assert '90.00 %' in page(edited(tmp_path, 'result.json', change), tmp_path).text
+
+@pytest.mark.parametrize('stages', [True, 'x', [1], [dict(epochs='9')], [dict(epochs=0)], [dict(epochs=True)]])
+def test_edited_recipe_of_an_unfinished_run(tmp_path, no_pictures, stages):
+    run = edited(tmp_path, 'recipe.json', lambda o: o['settings'].update(stages=stages))
+    (run/'result.json').unlink()
+    with pytest.raises(InputError, match='settings'): Run(run)
+
+@pytest.mark.parametrize('change', [
+    lambda t: t.replace('\n', '\r\n'), lambda t: t.replace('\n', '\r'), lambda t: '\ufeff' + t,
+    lambda t: pd.read_csv(io.StringIO(t)).to_csv(index=False, sep=';'),
+    lambda t: pd.read_csv(io.StringIO(t)).to_csv(index=False, sep='\t'),
+    lambda t: pd.read_csv(io.StringIO(t))[['seconds', 'lr', 'accuracy', 'epoch', 'stage']].to_csv(index=False)])
+def test_history_saved_again_by_another_tool(tmp_path, change):
+    run = run_folder(tmp_path/'toy-3', rows=history(4, groups=2))
+    text = (run/'history.csv').read_text()
+    (run/'history.csv').write_bytes(change(text).encode())
+    read = Run(run).history
+    assert read.accuracy.tolist() == [.6, .61, .62, .9] and read.lr.tolist()[0] == [.01, .005]
+    assert read.epoch.tolist() == [1, 2, 3, 4]
+
+@pytest.mark.parametrize('cell', ['x', '[' * 100_000, '1,2', '[1', '"'])
+def test_history_with_a_wrong_cell(tmp_path, cell):
+    run = run_folder(tmp_path/'toy-3', rows=history(4))
+    text = (run/'history.csv').read_text()
+    (run/'history.csv').write_text(text.replace('[0.01]', cell, 1))
+    with pytest.raises(InputError, match='history') as e: Run(run)
+    assert '\n' not in str(e.value)
+
+def test_output_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch):
+    run = run_folder(tmp_path/'toy-0', result())
+    monkeypatch.setattr(report, '_section', lambda *args: pytest.fail('worked first'))
+    (tmp_path/'file').touch()
+    for out in (tmp_path, tmp_path/'file'/'x.html'):
+        with pytest.raises(InputError): html_report(run, out)
+
+def photos(folder, n, size=(3000, 2000)):
+    from PIL import Image
+    folder.mkdir()
+    for i in range(n): Image.new('RGB', size, (i, 100, 200)).save(folder/f'{i}.jpg', quality=30)
+    return [folder/f'{i}.jpg' for i in range(n)]
+
+def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
+    "The page of suspects, top losses and contact sheet hold no photograph at full size"
+    import weakref, numpy as np, matplotlib.pyplot as plt
+    from PIL import Image
+    from visionkit.interpret import Predictions
+    from visionkit.noise import Diagnosis, contact_sheet, label_issues
+    files, decoded, most = photos(tmp_path/'photos', 12), [], []
+    def image(i):
+        im = Image.open(files[i])
+        im.load()
+        decoded.append(weakref.ref(im))
+        most.append(sum(ref() is not None for ref in decoded))
+        return im
+    rng = np.random.default_rng(0)
+    preds = Predictions(rng.dirichlet((5, 1), 12), np.arange(12) % 2, ['a', 'b'], [f.name for f in files], image)
+    found = Diagnosis('clean', 0., (0, .1), ['a', 'b'], np.eye(2), [], [], 12)
+    report.label_report(preds, found, label_issues(preds, found), tmp_path/'x.html')
+    preds.thumbs(12)
+    figures = [preds.plot_top_losses(12), preds.plot_confused_pairs(2, 5), contact_sheet(preds, n=6)]
+    assert len(most) > 40 and max(most) <= 2
+    for fig in figures:
+        assert all(max(im.get_array().shape) <= 256 for ax in fig.axes for im in ax.images)
+        plt.close(fig)
+    preds.images = files.__getitem__ # a JPEG is decoded small from the start
+    assert preds.image(3, 64).size == (64, 43) and preds.image(3).size == (3000, 2000)
+
+def test_class_names_in_any_script(tmp_path):
+    import matplotlib.pyplot as plt, warnings
+    from visionkit.interpret import drawable
+    with plt.rc_context({'font.family': ['cmr10']}): # it has no Cyrillic, and DejaVu Sans, which is installed, has
+        names, fonts = drawable(['Кот', 'cat'])
+    assert names == ['Кот', 'cat'] and fonts[0] == 'cmr10' and len(fonts) == 2
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        page(run_folder(tmp_path/'toy-0', result(vocab=('\U0010fffda', '\U0010fffdb'))), tmp_path)
+    assert not [w for w in told if 'Glyph' in str(w.message)] and len(told) <= 1

@@ -1,14 +1,13 @@
 "A run killed at any moment and started again by the same line ends as one undisturbed: weights, history, bit for bit."
 import os, platform, subprocess, sys
-from pathlib import Path
 import pandas as pd, pytest
+from warm import capture
 from safetensors.torch import load_file
 
 # One training in four stages; `when` says where this process kills itself
 TRAIN = '''
 import os, signal, sys
 from fastai.vision.all import *
-import visionkit.train as train
 from visionkit.all import *
 out, when = sys.argv[1:]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -19,14 +18,15 @@ class KillAt(Callback):
         self.step -= 1
         if not self.step: die()
 
-def half_written(saves):
-    real = torch.save
-    def save(state, f):
-        nonlocal saves
-        saves -= 1
-        if saves: return real(state, f)
-        f.write(b'half of a checkpoint'); f.flush(); die()
-    train.torch.save = save
+def half_written(writes):
+    "Die in the middle of writing a file"
+    real = os.fsync
+    def fsync(fd):
+        nonlocal writes
+        writes -= 1
+        if writes: return real(fd)
+        os.ftruncate(fd, os.fstat(fd).st_size//2); die()
+    os.fsync = fsync
 
 def dls_at(stage):
     if when == 'between stages' and stage.mixup: die()
@@ -45,13 +45,17 @@ learn = Learner(dls_at(stages[0]), digits_net(), splitter=groups, metrics=accura
 if when == 'mid-epoch': learn.add_cb(KillAt(16))
 if when == 'second stage': learn.add_cb(KillAt(7))
 if when == 'last stage': learn.add_cb(KillAt(6*(1 + 1 + 2) + 1))
-if when == 'mid-write': half_written(3)
+if when == 'mid-write': half_written(4) # two checkpoints and one history are whole
 with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=out)
 save_weights(learn.model, Path(out)/'model.safetensors')
 '''
 
-def train(out, when='never'):
-    return subprocess.run([sys.executable, '-c', TRAIN, out, when], capture_output=True, text=True)
+def script(*words):
+    "Run `TRAIN` as Python would"
+    sys.argv[1:] = words
+    exec(TRAIN, dict(__name__='__main__'))
+
+def train(out, when='never'): return capture(script, str(out), when)
 
 def history(out): return pd.read_csv(out/'history.csv').drop(columns='seconds')
 
@@ -72,18 +76,59 @@ def test_killed_five_times(undisturbed, tmp_path):
     ours, theirs = load_file(tmp_path/'model.safetensors'), load_file(undisturbed/'model.safetensors')
     assert all((ours[k] == theirs[k]).all() for k in theirs)
 
+FULL = '''
+import resource, sys
+from fastai.vision.all import *
+from visionkit.all import *
+dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(get_source('digits'), bs=256, dl_type=CachedDL)
+dls.one_batch()
+def train(out, kb=None):
+    learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), metrics=accuracy)
+    if kb: resource.setrlimit(resource.RLIMIT_FSIZE, (kb*1024, resource.RLIM_INFINITY)) # no file may be larger
+    try:
+        with learn.no_bar(), learn.no_logging(): learn.fit_stages(Stage(bs=256, epochs=2), out=out)
+        return 'fits'
+    except Exception as e: return f'{type(e).__name__} {e}'
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+out = Path(sys.argv[1])
+assert train(out/'whole') == 'fits'
+whole = (out/'whole'/'checkpoint').stat().st_size//1024
+for kb in range(1, whole, 3): print(train(out/str(kb), kb))
+shutil.copytree(out/'whole', out/'kept')
+learn = Learner(dls, nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), metrics=accuracy)
+for write in (lambda f: save_weights(nn.Linear(999, 9), f), lambda f: write_history(f, [dict(a='x'*9999)]),
+              lambda f: Predictions.from_learner(learn).to_csv(f), lambda f: html_report(out/'whole', f)):
+    learn.remove_cb(ProgressCallback)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
+    try: print('written', write(out/'kept'/'file'))
+    except Exception as e: print(f'{type(e).__name__} {e}')
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print([p.name for p in (out/'kept').iterdir() if p.name.startswith('.') and p.name != '.lock'])
+'''
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='no limit on the size of a file')
+def test_no_room_for_a_file(tmp_path):
+    "Whatever room there is, one line names the file; the same for each file that the project writes"
+    done = subprocess.run([sys.executable, '-c', FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *errors, left = done.stdout.splitlines()
+    assert len(errors) > 6 and left == '[]'
+    for e in errors[:-4]: assert e.startswith('InputError') and 'cannot be written (File too large): make room' in e, e
+    for e in errors[-4:]: assert e.startswith('WriteError') and 'file cannot be written (File too large)' in e, e
+
 def test_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     import errno, torch
     from fastai.vision.all import Learner, accuracy
     from visionkit.all import CachedDL, InputError, Stage, StratifiedSplitter, digits_net, get_source, image_block
     dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(
         get_source('digits'), bs=256, dl_type=CachedDL)
-    learn, real, saves = Learner(dls, digits_net(), metrics=accuracy), torch.save, []
-    def full(state, f):
-        saves.append(1)
-        if len(saves) == 3: raise OSError(errno.ENOSPC, 'No space left on device')
-        real(state, f)
-    monkeypatch.setattr(torch, 'save', full)
+    dls.one_batch()
+    learn, real, writes = Learner(dls, digits_net(), metrics=accuracy), os.fsync, []
+    def full(fd):
+        writes.append(fd)
+        if len(writes) == 4: raise OSError(errno.ENOSPC, 'No space left on device')
+        real(fd)
+    monkeypatch.setattr(os, 'fsync', full)
     with learn.no_bar(), learn.no_logging(), pytest.raises(
             InputError, match='No space left.*last good checkpoint is kept'):
         learn.fit_stages([Stage(bs=256, epochs=3)], out=tmp_path)

@@ -1,7 +1,6 @@
 "Evaluate every network kept under results/ on its recipe's held-out images: accuracy must be exactly the stored one."
 import json, sys
 from visionkit.all import *
-from visionkit.recipes.core import *
 
 def check(weights):
     "A line on one stored network; False if its figure is not reproduced (a changed recipe has none to reproduce)"

@@ -1,8 +1,11 @@
 "Copy finished full runs' results to results/, with the weights of networks under 20,000 parameters."
 import argparse, json, sys
 from pathlib import Path
-from visionkit.core import InputError, atomic_write, result_name, results_dir
-from visionkit.recipes.core import get_recipe, load_run, recipe_dls
+from visionkit.core import InputError
+from visionkit.experiment import recipe_dls
+from visionkit.files import atomic_write, result_name, results_dir
+from visionkit.inference import load_run
+from visionkit.plan import get_recipe
 
 def refusal(result):
     "Why the result of a run is no figure to keep; None: it is one"
