@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['test_folder', 'recipe_split', 'recipe_items', 'recipe_dls', 'recipe_model', 'recipe_learner', 'run_name',
-           'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare', 'train', 'judge', 'write', 'reproduce',
-           'run_candidate']
+           'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare_run', 'train_run', 'judge_run',
+           'write_run', 'reproduce', 'run_candidate']
 
 # %% ../nbs/18_experiment.ipynb #381d0612
 import json, time
@@ -65,7 +65,7 @@ def recipe_dls(
     split=None, # a splitter in place of the recipe's own
     items=None, # a DataFrame (path, label) in place of all its images
 ):
-    "Training and held-out loaders of `recipe` at `stage`, decoded once"
+    "Training and validation loaders of `recipe` at `stage`, decoded once"
     normalize = Normalize.from_stats(*recipe.stats) if recipe.stats else Normalize()
     augment = [t for o in build(list(recipe.augment)) for t in L(o)]
     block = image_block(stage.size, recipe.n_in, splitter=split or recipe_split(recipe),
@@ -155,7 +155,7 @@ def run_result(
     recipe:Recipe, # what was trained
     about:dict, # its `recipe.json`
     history:list, # one dict an epoch
-    preds, # `Predictions` on the held-out images, or None for a run that holds nothing out
+    preds, # `Predictions` on the validation set, or None for a run that holds nothing out
     seconds:dict, # total: start to end without interruptions; init, teacher: training the starting weights, the teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
@@ -176,7 +176,7 @@ def _fold_splitter(recipe, fold, n=5):
         raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: '
                          'run it without')
     if other := recipe.init or recipe.teacher:
-        raise InputError(f'{recipe.name} needs a run of {other}, which may have seen the held-out images: '
+        raise InputError(f'{recipe.name} needs a run of {other}, which may have seen the validation set: '
                          'run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
     check_whole('fold', fold, 0, n-1)
@@ -192,11 +192,11 @@ class Job:
     split:object=None # a splitter in place of the recipe's own
     bars:bool=True # show progress bars?
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
-    learn:Learner=None # set by `prepare`
-    precision:AutoPrecision=None # set by `prepare`
-    diagnosis:Diagnosis=None # set by `prepare`, of a recipe with `noise`
-    history:list=None # set by `train`: a dict an epoch
-    preds:Predictions=None # set by `judge`; None for a run that holds nothing out
+    learn:Learner=None # set by `prepare_run`
+    precision:AutoPrecision=None # set by `prepare_run`
+    diagnosis:Diagnosis=None # set by `prepare_run`, of a recipe with `noise`
+    history:list=None # set by `train_run`: a dict an epoch
+    preds:Predictions=None # set by `judge_run`; None for a run that holds nothing out
     seconds:dict=field(default_factory=dict) # init, teacher, diagnosis: of what came before the training; total
     began:float=field(default_factory=time.time)
 
@@ -255,7 +255,7 @@ def _teacher(job):
     load_weights(model, run.path/'model.safetensors')
     return model, run.result['seconds']['train']
 
-def prepare(
+def prepare_run(
     job:Job, # the run to be made
 ):
     "Make what must be there before training: another run's weights, a diagnosis, a teacher, and the learner"
@@ -287,7 +287,7 @@ def _epoch_lines(learn):
     learn.logger = line
     with learn.no_bar(): yield
 
-def train(
+def train_run(
     job:Job, # a prepared run
 ):
     "Train all stages; called again after an interruption, go on"
@@ -299,7 +299,7 @@ def train(
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON knows no NaN
 
 # %% ../nbs/18_experiment.ipynb #33f9b535
-def judge(
+def judge_run(
     job:Job, # a trained run
 ):
     "Predict the validation set once, in float32"
@@ -325,7 +325,7 @@ def _result(job):
     if job.diagnosis: result['noise'] = job.diagnosis.to_json()
     return result
 
-def write(
+def write_run(
     job:Job, # a trained and judged run
 ):
     "Leave weights, predictions, pictures and figures in the folder; `result.json` last: a run that has one is finished"
@@ -377,10 +377,10 @@ def _finished(job):
 @flushed_denormals()
 def _run(job):
     "The four steps of a run"
-    prepare(job)
-    train(job)
-    judge(job)
-    write(job)
+    prepare_run(job)
+    train_run(job)
+    judge_run(job)
+    write_run(job)
 
 def run_candidate(
     recipe:Recipe, # a changed copy of a registered recipe

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['history_columns', 'misshapen', 'result_problems', 'stored_results', 'is_cross_entropy', 'why_stale', 'complete_folds',
-           'hardware_line', 'percent', 'points', 'Figure', 'figure', 'figures', 'stored_runs', 'short_name']
+           'hardware_line', 'percent', 'percentage_points', 'StoredFigure', 'figure', 'figures', 'stored_runs',
+           'short_name']
 
 # %% ../nbs/15_figures.ipynb #95e0e0a2
 import re
@@ -161,7 +162,7 @@ def percent(
     "`x` in percent, or a dash where there is none"
     return '–' if x is None or x != x else f'{100*x:.{d}f} %'
 
-def points(
+def percentage_points(
     d, # a difference of fractions, or None
 ):
     "`d` in percentage points with its sign, or a dash where there is none"
@@ -169,7 +170,7 @@ def points(
 
 # %% ../nbs/15_figures.ipynb #0166f925
 @dataclass(frozen=True)
-class Figure:
+class StoredFigure:
     "What the stored runs of one recipe give; accuracies are fractions, times seconds"
     runs:list # the results that count
     stale:dict # file name → why that result does not stand for the recipe as it is today
@@ -218,7 +219,7 @@ class Figure:
 def figure(
     recipe, # a recipe
     path=None, # a folder of stored results; None: the one of this package
-)->Figure:
+)->StoredFigure:
     "The figure of `recipe` from its stored results"
     return _figure(recipe, stored_results(path, recipe.name).get(recipe.name, {}))
 
@@ -229,13 +230,13 @@ def _figure(recipe, stored):
     good = [r for f, r in usable.items() if not whys[f]]
     runs = good or list(usable.values())
     runs = [r for r in runs if r.get('fold') is None] or complete_folds(runs)
-    return Figure(runs, {f.name: why for f, why in whys.items() if why}, bool(good))
+    return StoredFigure(runs, {f.name: why for f, why in whys.items() if why}, bool(good))
 
 def figures(
     recipes:dict, # name → recipe
     path=None, # a folder of stored results; None: the one of this package
 )->dict:
-    "name → `Figure`, of all `recipes`"
+    "name → `StoredFigure`, of all `recipes`"
     stored = stored_results(path)
     return {name: _figure(r, stored.get(name, {})) for name, r in recipes.items()}
 

@@ -79,7 +79,7 @@ def _run_tiles(run):
         yield 'published', value, '; '.join(str(figure[k]) for k in ('metric', 'source') if figure.get(k))
     key, when = run.compared
     if None not in (run.metric(key), run.published):
-        yield 'ours − published', points(run.metric(key) - run.published), f'points, {when}'
+        yield 'ours − published', percentage_points(run.metric(key) - run.published), f'points, {when}'
 
 def _facts(run):
     "Where the figures come from"
@@ -107,7 +107,7 @@ def _curves(run):
     def picture(what, figure):
         def draw(fig): draw_panel(fig.subplots(), run.history, what, figure)
         return _picture(draw, (4.8, 2.8), f'{what} over {len(run.history)} epochs')
-    pictures = [picture(*p) for p in panels(run.history, run.published_line)]
+    pictures = [picture(*p) for p in history_panels(run.history, run.published_line)]
     if not pictures: return [h.P('No epoch is finished yet.')]
     return [h.H3('Curves'), h.Div(*pictures, cls='grid')]
 
@@ -154,7 +154,7 @@ def _section(run, i):
 def _overview(runs):
     head = ['run', 'parameters', 'epochs', 'last epoch', 'best epoch', 'published', 'difference', 'training', 'state']
     rows = [(h.A(r.run, href=f'#run{i}'), _number(r.params, ','), str(r.epochs), percent(r.accuracy), percent(r.best),
-             percent(r.seed_figure), points(r.difference), f'{r.seconds:,.0f} s', r.state)
+             percent(r.seed_figure), percentage_points(r.difference), f'{r.seconds:,.0f} s', r.state)
             for i, r in enumerate(compare(runs).astype(object).itertuples())]
     return h.Div(_table(head, rows, range(1, 8)), cls='card')
 

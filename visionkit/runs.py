@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['history_frame', 'Run', 'load_runs', 'convergence', 'compare', 'compare_pairs', 'conclude', 'plot_compare',
-           'draw_panel', 'panels', 'plot_history']
+           'draw_panel', 'history_panels', 'plot_history']
 
 # %% ../nbs/16_runs.ipynb #99525bad
 import csv, io, json, math
@@ -212,7 +212,7 @@ def conclude(
                     f'by {r[f"{first}_n"]} of {first}')
         share = measure in ('accuracy', 'area')
         mean = lambda name: percent(r[f'{name}_mean']) if share else f'{r[f"{name}_mean"]:.3g}'
-        difference = f'{points(r.difference)} points' if share else f'{r.difference:+.3g}'
+        difference = f'{percentage_points(r.difference)} points' if share else f'{r.difference:+.3g}'
         figures = f'{measure}: {second} {mean(second)}, {first} {mean(first)}, difference {difference}'
         if r.n < 2: return f'{figures} (one pair): one pair of runs tells nothing about luck'
         if r.difference_std == 0 and r.difference: verdict, p = 'the same difference in each pair', ''
@@ -239,7 +239,7 @@ def plot_compare(
             for h in hs: ax.plot(h.index, h[what], color=f'C{i}', lw=.7, alpha=.5)
             mean = pd.concat([h[what] for h in hs], axis=1).mean(axis=1)
             ax.plot(mean.index, mean, color=f'C{i}', lw=2, label=labels[i])
-        ax.set(title=dict(accuracy='held-out accuracy', valid_loss='held-out loss')[what], xlabel='epoch')
+        ax.set(title=dict(accuracy='validation accuracy', valid_loss='validation loss')[what], xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
     axs[1].set_yscale('log')
     axs[0].legend(frameon=False, prop=dict(family=fonts, size=8))
@@ -286,7 +286,7 @@ def draw_panel(
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(lines) + len(seed) > 1: ax.legend(frameon=False, fontsize=8)
 
-def panels(
+def history_panels(
     h:pd.DataFrame, # the history of a run
     figure=None, # the published figure, for the panel of accuracy
 ):
@@ -299,7 +299,7 @@ def plot_history(
     "Loss, accuracy, learning rate and momentum over the epochs; returns the figure"
     h, figure = (run.history, run.published_line) if isinstance(run, Run) else (run, None)
     if not isinstance(run, Run): h = history_frame(h.to_dict('records') if isinstance(h, pd.DataFrame) else h)
-    shown = panels(h, figure)
+    shown = history_panels(h, figure)
     if not shown: raise InputError('the history has no epochs yet: nothing to plot')
     fig, axs = plt.subplots(1, len(shown), figsize=(3.25*len(shown), 2.8), layout='constrained', squeeze=False)
     for ax, (what, figure) in zip(axs.flat, shown): draw_panel(ax, h, what, figure)

@@ -15,7 +15,7 @@ from .plan import get_recipe
 
 # %% ../nbs/21_scoreboard.ipynb #aff0535b
 def _row(recipe, f):
-    "The scoreboard's row of `recipe`, given its `Figure`"
+    "The scoreboard's row of `recipe`, given its `StoredFigure`"
     published = {f'published_{k}': (recipe.seed_figure or {}).get(k) for k in ('value', 'metric', 'source')}
     why = '; '.join(f'{file}: {reason}' for file, reason in f.stale.items())
     return dict(recipe=recipe.name, title=recipe.title, story=recipe.story, source=recipe.source, params=recipe.params,
