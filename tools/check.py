@@ -14,7 +14,7 @@ ROOM_LINES, CELL_LINES, PARAMETERS, LINE_LENGTH, NOTEBOOK_KB = 400, 40, 6, 120, 
 # Exceptions, each with the number that it may not exceed. One that is no longer needed must leave its list.
 # Rooms with several jobs, to be split into one room a job
 ALLOWED_ROOMS = {
-    'interpret.py': 573, 'models.py': 485, 'noise.py': 750, 'train.py': 997}
+    'interpret.py': 573, 'models.py': 442, 'noise.py': 750, 'train.py': 997}
 # Cells that define several things at once, to be shown one by one
 ALLOWED_CELLS = {
     'nbs/03_plan.ipynb ecbcc458': 72, 'nbs/03_plan.ipynb 81308ddf': 71, 'nbs/03_plan.ipynb fa4ebd45': 54,

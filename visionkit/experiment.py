@@ -25,9 +25,10 @@ from .sources import *
 from .data import *
 from .cache import CachedDL
 from .augment import * # recipes name its transforms
-from .models import load_body, n_params
+from .models import n_params
 from .train import *
 from .interpret import Predictions, can_gradcam
+from .transfer import load_body
 from .noise import *
 from .report import html_report
 from .runs import Run

@@ -6,9 +6,8 @@
 __all__ = ['FastDropout', 'conv', 'fast_layout', 'n_params', 'receptive_field', 'mnist_step0', 'mnist_step1', 'mnist_step2',
            'mnist_step3', 'mnist_step4', 'mnist_step5', 'mnist_step6', 'eva_s4', 'eva_f1', 'eva_f2', 'GhostBatchNorm',
            'eva_f3', 'Residual', 'cosine_filters', 'custom_resnet', 'resnet18_cifar', 'dilated_net', 'Repeat',
-           'eva_s11', 'separable', 'small_resnet', 'place_net', 'ConcatPool', 'concat_pool_head', 'resnet18_concat',
-           'body_groups', 'load_body', 'ink_moments', 'Glyph', 'trunk', 'StrokeNet', 'strided_cnn', 'trunk_net',
-           'digits_net']
+           'eva_s11', 'separable', 'small_resnet', 'place_net', 'ink_moments', 'Glyph', 'ConcatPool', 'trunk',
+           'StrokeNet', 'strided_cnn', 'trunk_net', 'digits_net']
 
 # %% ../nbs/09_models.ipynb #390b29bd
 from copy import deepcopy
@@ -341,52 +340,6 @@ def place_net(
         separable(b, c), nn.MaxPool2d(2), *deepen(c, branches[1]), separable(c, d), nn.MaxPool2d(2),
         nn.Conv2d(d, n_out, 1), nn.Conv2d(n_out, n_out, 3, groups=n_out, bias=False), nn.Flatten())
 
-# %% ../nbs/09_models.ipynb #63cf5258
-class ConcatPool(nn.Module):
-    "The maximum and the mean of each channel, as (n, 2·channels)"
-    def forward(self, x): return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
-
-def concat_pool_head(
-    ni:int, # channels of the body's last map
-    n_out:int, # classes
-)->nn.Sequential:
-    "The head of fastai 1.0.61's `cnn_learner`: linear layers start from He's normal weights and biases of zero"
-    head = nn.Sequential(ConcatPool(), nn.BatchNorm1d(2*ni), nn.Dropout(.25), nn.Linear(2*ni, 512), nn.ReLU(),
-                         nn.BatchNorm1d(512), nn.Dropout(.5), nn.Linear(512, n_out))
-    for l in head:
-        if isinstance(l, nn.Linear):
-            nn.init.kaiming_normal_(l.weight)
-            nn.init.zeros_(l.bias)
-    return head
-
-def resnet18_concat(
-    n_out:int=62, # classes
-)->nn.Sequential:
-    "Seed 000: ResNet18 from random weights with fastai 1's head, 11,736,190 parameters (62 classes), 11,709,514 (ten)"
-    body = nn.Sequential(*list(resnet18(weights=None).children())[:-2])
-    return nn.Sequential(body, concat_pool_head(512, n_out))
-
-# %% ../nbs/09_models.ipynb #08e9f579
-def body_groups(
-    model:nn.Sequential, # body and head
-)->list:
-    "Three lists of parameters: the first six children of the body, the rest of it, the head (fastai's cut of a ResNet)"
-    body, head = model
-    return [list(part.parameters()) for part in (body[:6], body[6:], head)]
-
-# %% ../nbs/09_models.ipynb #f7907365
-def load_body(
-    model:nn.Module, # to be filled, in place
-    state:dict, # of another network: name → tensor
-)->dict: # {'missing': names left as they were, 'unused': names in `state` without a place}
-    "Copy from `state` into `model` whatever fits by name and shape, and tell what did not"
-    own = model.state_dict()
-    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not any(v.ndim for v in fits.values()): # a batch norm's counter fits any other
-        raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
-    model.load_state_dict({**own, **fits})
-    return dict(missing=[k for k in own if k not in fits], unused=[k for k in state if k not in fits])
-
 # %% ../nbs/09_models.ipynb #85284462
 def ink_moments(
     x:torch.Tensor, # (n,1,h,w), 0 for paper and 1 for ink
@@ -423,6 +376,10 @@ class Glyph(nn.Module):
         return F.grid_sample(x.float(), grid, align_corners=False), torch.cat([torch.stack([cx, cy], 1), logs], 1)
 
 # %% ../nbs/09_models.ipynb #87cba2dd
+class ConcatPool(nn.Module):
+    "The maximum and the mean of each channel, as (n, 2·channels)"
+    def forward(self, x): return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
+
 def trunk(
     width:int, # channels of the first layer; the last has eight times as many
     n_in:int=1, # channels of the image
@@ -481,5 +438,5 @@ def digits_net(
 
 # %% ../nbs/09_models.ipynb #8f25e93b
 for f in (mnist_step0, mnist_step1, mnist_step2, mnist_step3, mnist_step4, mnist_step5, mnist_step6, eva_s4, eva_f1,
-          eva_f2, eva_f3, eva_s11, custom_resnet, resnet18_cifar, dilated_net, small_resnet, place_net, resnet18_concat,
-          StrokeNet, strided_cnn, trunk_net, digits_net, body_groups): named(f)
+          eva_f2, eva_f3, eva_s11, custom_resnet, resnet18_cifar, dilated_net, small_resnet, place_net,
+          StrokeNet, strided_cnn, trunk_net, digits_net): named(f)
