@@ -27,7 +27,8 @@ from .cache import CachedDL
 from .augment import * # recipes name its transforms
 from .models import n_params
 from .train import *
-from .interpret import Predictions, can_gradcam
+from .interpret import Predictions
+from .heatmaps import can_gradcam
 from .transfer import load_body
 from .noise import *
 from .report import html_report

@@ -15,7 +15,7 @@ from .files import *
 from .fingerprint import *
 from .plan import *
 from .figures import *
-from .interpret import drawable
+from .pictures import drawable
 
 # %% ../nbs/20_runs.ipynb #9959f7e1
 def _json_or_empty(path):
