@@ -9,6 +9,7 @@ from visionkit.data import *
 from visionkit.cache import *
 from visionkit.augment import *
 from visionkit.pictures import *
+from visionkit.layers import *
 from visionkit.models import *
 from visionkit.train import *
 from visionkit.confusion import *
