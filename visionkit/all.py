@@ -9,9 +9,14 @@ from visionkit.sources import *
 from visionkit.data import *
 from visionkit.cache import *
 from visionkit.augment import *
+from visionkit.pictures import *
+from visionkit.layers import *
 from visionkit.models import *
 from visionkit.train import *
+from visionkit.confusion import *
 from visionkit.interpret import *
+from visionkit.transfer import *
+from visionkit.heatmaps import *
 from visionkit.noise import *
 from visionkit.figures import *
 from visionkit.runs import *

@@ -22,9 +22,10 @@ from .plan import *
 from .recipe import *
 from .sources import *
 from .data import *
-from .models import load_body
 from .train import *
-from .interpret import Predictions, can_gradcam
+from .interpret import Predictions
+from .heatmaps import can_gradcam
+from .transfer import load_body
 from .noise import *
 from .report import html_report
 from .runs import Run

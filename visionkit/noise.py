@@ -24,9 +24,10 @@ from .files import *
 from .fingerprint import *
 from .plan import *
 from .cache import CachedDL
-from .data import KFold, char_label, image_block, image_items
+from .data import KFold, char_label, image_block, image_items, loader_files
 from .images import UnreadableImage, image_shape, unreadable
-from .interpret import Predictions, _files, _short, drawable
+from .interpret import Predictions
+from .pictures import drawable, shorten
 from .models import trunk_net
 from .train import *
 from .train import _check_cbs
@@ -130,7 +131,7 @@ def _fold(learn_at, source, splitter, stages, out):
     # `learn_at` has made the loaders, at the size of its choice
     # The held-out images are judged once, at the end
     with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
-    return (_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
+    return (loader_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
             rows.seconds[:learn.resumed].sum())
 
 def _checksum(data, meta):
@@ -362,7 +363,7 @@ class Diagnosis:
         ax = ax or plt.subplots(figsize=(2.2 + .22*min(k, 40),)*2, layout='constrained')[1]
         ax.imshow(self.matrix, cmap='Blues', vmin=0, vmax=max(self.matrix.max(), 1e-9))
         if k <= 40:
-            names, fonts = drawable(map(_short, self.vocab))
+            names, fonts = drawable(map(shorten, self.vocab))
             ax.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0, parse_math=False,
                           fontfamily=fonts)
             ax.set_yticks(range(k), names, parse_math=False, fontfamily=fonts)
