@@ -11,6 +11,9 @@ from visionkit.augment import *
 from visionkit.models import *
 from visionkit.train import *
 from visionkit.interpret import *
+from visionkit.transition import *
+from visionkit.folds import *
+from visionkit.diagnose import *
 from visionkit.noise import *
 from visionkit.figures import *
 from visionkit.runs import *

@@ -28,6 +28,9 @@ from .augment import * # recipes name its transforms
 from .models import load_body, n_params
 from .train import *
 from .interpret import Predictions, can_gradcam
+from .transition import soften
+from .folds import *
+from .diagnose import *
 from .noise import *
 from .report import html_report
 from .runs import Run
