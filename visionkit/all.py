@@ -17,6 +17,9 @@ from visionkit.confusion import *
 from visionkit.interpret import *
 from visionkit.transfer import *
 from visionkit.heatmaps import *
+from visionkit.transition import *
+from visionkit.folds import *
+from visionkit.diagnose import *
 from visionkit.noise import *
 from visionkit.figures import *
 from visionkit.runs import *

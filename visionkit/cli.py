@@ -86,8 +86,9 @@ def cmd_labels(args):
     "label noise of a folder of class folders, or of a data set: what kind, how much, which images; run again to resume"
     from functools import partial
     from visionkit.sources import get_source, sources
-    from visionkit.noise import (diagnose, label_issues, label_learner, label_stages, named_items, oof_preds,
-                                 save_issues, trusted_images)
+    from visionkit.diagnose import diagnose
+    from visionkit.folds import label_learner, label_stages, named_items, oof_preds, trusted_images
+    from visionkit.noise import label_issues, save_issues
     from visionkit.report import label_report
     given = user_path(args.folder)
     known = sources.get(args.folder) if not given.is_dir() else None

@@ -26,6 +26,9 @@ from .train import *
 from .interpret import Predictions
 from .heatmaps import can_gradcam
 from .transfer import load_body
+from .transition import soften
+from .folds import *
+from .diagnose import *
 from .noise import *
 from .report import html_report
 from .runs import Run

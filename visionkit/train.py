@@ -6,7 +6,7 @@
 __all__ = ['opt_func_of', 'group_lrs', 'lr_table', 'LRSweep', 'plot_lr', 'LRSchedule', 'PlateauSchedule', 'fast_dtype',
            'AutoPrecision', 'orthogonalize', 'Muon', 'EMA', 'ProgressiveResize', 'L1', 'Distil', 'BatchFocalLoss',
            'History', 'ValidateLast', 'plain', 'loader_stats', 'set_loader_stats', 'Checkpoint', 'KeepBest',
-           'stage_cbs', 'write_history', 'save_weights', 'read_weights', 'load_weights']
+           'check_callbacks', 'stage_cbs', 'write_history', 'save_weights', 'read_weights', 'load_weights']
 
 # %% ../nbs/11_train.ipynb #22037323
 import csv, dataclasses, inspect, io, json, re, time, warnings
@@ -755,7 +755,7 @@ def _reads_back(cb):
 # %% ../nbs/11_train.ipynb #e5b57b24
 _once = MixHandler, MixedPrecision, EMA, ProgressiveResize, ValidateLast, Distil, GradientAccumulation
 
-def _check_cbs(stage, cbs):
+def check_callbacks(stage, cbs):
     "`InputError` if a callback, of `stage` or of `cbs`, would undo what the stage or another does or needs"
     cbs = [_made(c) for c in (*cbs, *stage.cbs, *([MixUp()] if stage.mixup else []))]
     if other := next((c for c in cbs if not isinstance(c, Callback)), None):
@@ -811,7 +811,7 @@ def _check_stage(learn, stage, cbs, dls_at, out):
     "`InputError` if `learn` cannot be trained by `stage`"
     if stage.size is not None and not dls_at:
         raise InputError(f'size={stage.size} needs `dls_at`, which makes the loaders of a stage')
-    _check_cbs(stage, cbs)
+    check_callbacks(stage, cbs)
     cbs, loss = [*cbs, *map(_made, stage.cbs)], learn.loss_func if stage.loss is None else _made(stage.loss)
     mixers = [type(c).__name__ for c in cbs if isinstance(c, MixHandler)] + ['MixUp']*bool(stage.mixup)
     if mixers and not _mixable(loss, _whole_labels(learn.dls)):
