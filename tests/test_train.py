@@ -5,6 +5,7 @@ import pandas as pd, pytest, torch
 from fastai.vision.all import *
 from conftest import MAIN
 from visionkit.all import *
+from visionkit.checkpoint import plain
 
 for name in [n for n in globals() if n.startswith('test')]: del globals()[name] # functions that pytest takes for tests
 

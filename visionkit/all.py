@@ -9,6 +9,9 @@ from visionkit.data import *
 from visionkit.cache import *
 from visionkit.augment import *
 from visionkit.models import *
+from visionkit.callbacks import *
+from visionkit.checkpoint import *
+from visionkit.finder import *
 from visionkit.train import *
 from visionkit.interpret import *
 from visionkit.noise import *

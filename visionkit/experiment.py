@@ -26,6 +26,8 @@ from .data import *
 from .cache import CachedDL
 from .augment import * # recipes name its transforms
 from .models import load_body, n_params
+from .callbacks import *
+from .checkpoint import *
 from .train import *
 from .interpret import Predictions, can_gradcam
 from .noise import *

@@ -28,8 +28,8 @@ from .data import KFold, char_label, image_block, image_items
 from .images import UnreadableImage, image_shape, unreadable
 from .interpret import Predictions, _files, _short, drawable
 from .models import trunk_net
-from .train import *
-from .train import _check_cbs
+from .callbacks import *
+from .train import check_cbs
 
 # %% ../nbs/17_noise.ipynb #194e4000
 def noise_matrix(
@@ -184,7 +184,7 @@ def _check_oof(labels, stages, folds, seed):
                          'add images to it, or leave the class out')
     if not stages or not all(isinstance(s, Stage) for s in stages):
         raise InputError('stages must be a list of `Stage`s, one or more')
-    for s in stages: _check_cbs(s, [ValidateLast(0)])
+    for s in stages: check_cbs(s, [ValidateLast(0)])
 
 def oof_preds(
     source, # folder of class folders, CSV or DataFrame, as `image_block` takes them

@@ -13,6 +13,8 @@ from fastai.vision.all import set_seed
 from .core import *
 from .files import *
 from .plan import *
+from .callbacks import AutoPrecision, opt_func_of
+from .finder import *
 from .train import *
 from .experiment import full_float32, flushed_denormals, recipe_learner, run_candidate
 
