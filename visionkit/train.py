@@ -304,14 +304,16 @@ def _fit_plan(self:Learner, stages, dls_at, out, precision):
 @patch
 @contextmanager
 def _own_settings(self:Learner):
-    "Afterwards loss and logger are the learner's; `opt_func` is that of `opt`, as fastai's `export` makes `opt` by it"
+    "Afterwards loss and loggers are the learner's; `opt_func` is that of `opt`, as fastai's `export` makes `opt` by it"
     opt, made_by = self.opt, self.opt_func
     loss, logger = self.loss_func, self.logger
+    log_dirs = [(cb, cb.log_dir) for cb in self.cbs if 'log_dir' in vars(cb)] # `CountOn` fills in a missing one
     own = self.own_opt_func if made_by is vars(self).get('stage_opt_func') else made_by
     self.opt_func = own
     try: yield
     finally:
         self.loss_func, self.logger = loss, logger
+        for cb, log_dir in log_dirs: cb.log_dir = log_dir
         if self.opt is opt: self.opt_func = made_by
         if self.opt_func is not own: self.stage_opt_func, self.own_opt_func = self.opt_func, own
 
