@@ -12,6 +12,9 @@ from visionkit.augment import *
 from visionkit.pictures import *
 from visionkit.layers import *
 from visionkit.models import *
+from visionkit.callbacks import *
+from visionkit.checkpoint import *
+from visionkit.finder import *
 from visionkit.train import *
 from visionkit.confusion import *
 from visionkit.interpret import *

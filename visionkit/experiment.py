@@ -22,6 +22,8 @@ from .plan import *
 from .recipe import *
 from .sources import *
 from .data import *
+from .callbacks import *
+from .checkpoint import *
 from .train import *
 from .interpret import Predictions
 from .heatmaps import can_gradcam

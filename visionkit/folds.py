@@ -22,6 +22,7 @@ from .images import UnreadableImage, image_shape, unreadable
 from .data import loader_files
 from .interpret import Predictions
 from .models import trunk_net
+from .callbacks import *
 from .train import *
 
 # %% ../nbs/15_folds.ipynb #c912425d
