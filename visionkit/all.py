@@ -11,6 +11,7 @@ from visionkit.augment import *
 from visionkit.models import *
 from visionkit.train import *
 from visionkit.interpret import *
+from visionkit.architectures import *
 from visionkit.transfer import *
 from visionkit.noise import *
 from visionkit.figures import *
