@@ -27,7 +27,7 @@ ALLOWED_CELLS = {
     'nbs/19_figures.ipynb 0166f925': 46, 'nbs/20_runs.ipynb 8e7171ae': 73, 'nbs/20_runs.ipynb cd1448b8': 59,
     'nbs/22_experiment.ipynb dd9de96e': 60, 'nbs/22_experiment.ipynb 882c2a66': 58,
     'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56,
-    'nbs/25_inference.ipynb 387a46be': 89, 'nbs/29_cli.ipynb 194a29ac': 75, 'nbs/29_cli.ipynb 5ef25086': 65}
+    'nbs/25_inference.ipynb 387a46be': 89, 'nbs/29_cli.ipynb 194a29ac': 75, 'nbs/29_cli.ipynb 5ef25086': 66}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py conv': 8, 'models.py custom_resnet': 11}

@@ -20,5 +20,6 @@ from visionkit.report import *
 from visionkit.experiment import *
 from visionkit.tuning import *
 from visionkit.inference import *
+from visionkit.export import *
 from visionkit.scoreboard import *
 from visionkit.stories import *
