@@ -18,6 +18,7 @@ from visionkit.finder import *
 from visionkit.train import *
 from visionkit.confusion import *
 from visionkit.interpret import *
+from visionkit.architectures import *
 from visionkit.transfer import *
 from visionkit.heatmaps import *
 from visionkit.transition import *
@@ -31,5 +32,6 @@ from visionkit.assemble import *
 from visionkit.experiment import *
 from visionkit.tuning import *
 from visionkit.inference import *
+from visionkit.export import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

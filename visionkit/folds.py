@@ -23,7 +23,7 @@ from .data import loader_files
 from .interpret import Predictions
 from .models import trunk_net
 from .callbacks import *
-from .train import *
+from .train import check_callbacks
 
 # %% ../nbs/15_folds.ipynb #c912425d
 def _look(items):
