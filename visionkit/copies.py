@@ -6,7 +6,7 @@
 __all__ = ['pixel_digest', 'same_pixels', 'descriptor', 'mirrored', 'chance_similarity', 'similar_pairs', 'in_threads',
            'find_copies', 'copy_groups']
 
-# %% ../nbs/05_copies.ipynb #9a5f3130
+# %% ../nbs/05_copies.ipynb #ab18a444
 import filecmp, hashlib
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pandas as pd
@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from .core import *
 from .images import *
 
-# %% ../nbs/05_copies.ipynb #c544d458
+# %% ../nbs/05_copies.ipynb #0370ee47
 def pixel_digest(
     im, # Pillow image, as `open_image` gives it
 )->str:
@@ -33,7 +33,7 @@ def same_pixels(
     try: return filecmp.cmp(a, b, shallow=False) or pixel_digest(open_image(a)) == pixel_digest(open_image(b))
     except (UnreadableImage, OSError): return False
 
-# %% ../nbs/05_copies.ipynb #2041f013
+# %% ../nbs/05_copies.ipynb #e41a8b61
 _side = 16 # frequencies in each direction
 
 def descriptor(
@@ -52,7 +52,7 @@ def mirrored(
     "The descriptors of the mirrored images: cosines of odd frequency change their sign"
     return descriptors*np.tile(np.where(np.arange(_side) % 2, -1, 1), _side).astype(descriptors.dtype)
 
-# %% ../nbs/05_copies.ipynb #c38935e1
+# %% ../nbs/05_copies.ipynb #dcbd8728
 _few, _floor, _ceiling = .95, .65, .99 # thresholds: in a small folder; the lowest, and the highest, of any folder
 _near, _far = .9, .98 # quantiles that determine the tail: copies of one image are less than 2 % of the folder
 
@@ -76,7 +76,7 @@ def chance_similarity(
         least[start:start+1000] = np.tanh(near + slope*steps)
     return np.clip(least, _floor, _ceiling)
 
-# %% ../nbs/05_copies.ipynb #99aa16cf
+# %% ../nbs/05_copies.ipynb #dfa75cb6
 _partners = 20 # of an image, at most
 
 def _block_pairs(rows, columns, start, least):
@@ -108,7 +108,7 @@ def similar_pairs(
     pairs = pd.concat(parts).sort_values('similarity', ascending=False, kind='stable')
     return pairs.drop_duplicates(['first', 'second']).sort_values(['first', 'second'], ignore_index=True)
 
-# %% ../nbs/05_copies.ipynb #f51e8578
+# %% ../nbs/05_copies.ipynb #1be797b8
 def in_threads(
     f, # function of one item
     items:list,

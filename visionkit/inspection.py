@@ -6,7 +6,7 @@
 __all__ = ['issue_kinds', 'saved_files', 'Issue', 'judge_images', 'class_counts', 'network_features', 'outlier_distances',
            'Inspection', 'inspection_page', 'read_inspection', 'inspect_folder']
 
-# %% ../nbs/18_inspection.ipynb #9b2a0c3f
+# %% ../nbs/18_inspection.ipynb #b55fc576
 import json, os, time, warnings
 from dataclasses import dataclass
 import numpy as np, pandas as pd
@@ -22,7 +22,7 @@ from .quality import *
 from .pages import *
 from .pictures import *
 
-# %% ../nbs/18_inspection.ipynb #947b08ca
+# %% ../nbs/18_inspection.ipynb #754c1aa8
 @dataclass(frozen=True)
 class Issue:
     "A kind of fault"
@@ -38,14 +38,14 @@ issue_kinds = {o.name: o for o in (
     Issue('two_labels', 'copies under two labels: one of them is wrong'),
     Issue('dark', '99.5 % of the pixels are darker than 30 % of white', .7),
     Issue('light', '99.5 % of the pixels are lighter than 80 % of white', .8),
-    Issue('blurred', 'more than half of the differences between neighbours remain if it is blurred again, at 256 px', .5),
+    Issue('blurred', 'blurred again at 256 px, more than half of the differences between neighbours remain', .5),
     Issue('empty', 'the standard deviation of each channel is less than 2 of 255 levels', 1 - 2/127.5),
     Issue('grey', 'the channels differ by less than 2 % of white, where most images have colour', .98),
-    Issue('odd_size', 'the side (square root of the area) is more than 4 times the median, or less than a quarter', .75),
+    Issue('odd_size', 'the side (square root of the area) is over 4 times the median, or less than a quarter', .75),
     Issue('odd_aspect', 'the long side divided by the short one is more than twice the median', .5),
     Issue('outlier', 'far from its ten nearest images by features: above the third quartile + 3 interquartile ranges'))}
 
-# %% ../nbs/18_inspection.ipynb #ac6cd67a
+# %% ../nbs/18_inspection.ipynb #9d464d67
 def _relative_scores(images):
     "Scores that depend on the other images"
     size = np.sqrt(images.width*images.height)
@@ -69,7 +69,7 @@ def _copy_scores(images, pairs):
         near_copy=similarity*group.isin(has_near), leak=similarity*several(images.split),
         two_labels=similarity*several(images.label))
 
-# %% ../nbs/18_inspection.ipynb #bd8cda4c
+# %% ../nbs/18_inspection.ipynb #0b023314
 def judge_images(
     images:pd.DataFrame, # path, label, split, bytes and all that `measure_image` measures
     pairs:pd.DataFrame, # from `find_copies`
@@ -85,14 +85,14 @@ def judge_images(
         scores['outlier'] = distances
         low, high = np.nanquantile(distances, (.25, .75))
         limits['outlier'] = high + 3*(high - low)
-    table = images[['path', 'label', 'split', 'width', 'height', 'bytes']].copy()
+    table = images[['path', 'label', 'split', 'width', 'height', 'bytes']].fillna(0).astype(dict(width=int, height=int))
     for name in issue_kinds:
         if name not in scores: continue
         score = pd.Series(scores[name], dtype=float)
         table[name], table[f'{name}_score'] = score > limits[name], score.round(6)
     return table.assign(group=group, reason=images.reason)
 
-# %% ../nbs/18_inspection.ipynb #91a179b4
+# %% ../nbs/18_inspection.ipynb #55939008
 def _labelled(folder, files):
     "(labels, splits) of `files`, '' where there are none, and notes on what is left out of the classes"
     with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +114,7 @@ def class_counts(
     total = counts.sum(axis=1).astype(int)
     return counts.drop(columns='', errors='ignore').assign(images=total).sort_values('images', ascending=False)
 
-# %% ../nbs/18_inspection.ipynb #3c8c7e0a
+# %% ../nbs/18_inspection.ipynb #9e1bd329
 def network_features(
     learn, # a `Learner`
     files, # paths of images
@@ -142,7 +142,7 @@ def outlier_distances(
     distances[known] = nearest.kneighbors()[0].mean(axis=1) # of the rows themselves, each without itself
     return distances
 
-# %% ../nbs/18_inspection.ipynb #fc9923ea
+# %% ../nbs/18_inspection.ipynb #4f1e2584
 @dataclass
 class Inspection:
     "What `inspect_folder` finds"
@@ -167,7 +167,8 @@ class Inspection:
 
     def files(self, kind):
         "Rows of the table with the issue `kind`, the highest score first"
-        if kind not in self.issues.index: raise InputError(f'no issue is called {kind!r}: {nearest(kind, self.issues.index)}')
+        known = self.issues.index
+        if kind not in known: raise InputError(f'no issue is called {kind!r}: {nearest(kind, known)}')
         return self.table[self.table[kind]].sort_values(f'{kind}_score', ascending=False, kind='stable')
 
     def __repr__(self):
@@ -177,7 +178,7 @@ class Inspection:
 
 def _printable(lines): return '\n'.join(map(printable, lines))
 
-# %% ../nbs/18_inspection.ipynb #4c9b9247
+# %% ../nbs/18_inspection.ipynb #84101966
 _paired = dict(exact_copy=lambda p: p.kind == 'exact', near_copy=lambda p: p.kind != 'exact',
                leak=lambda p: p.split != p.copy_split, two_labels=lambda p: p.label != p.copy_label)
 
@@ -214,13 +215,14 @@ def show(
     if not examples: return print(f'no image has the issue {kind}')
     return image_grid([im for im, *_ in examples], [title for _, title, _ in examples])
 
-# %% ../nbs/18_inspection.ipynb #855d37fd
+# %% ../nbs/18_inspection.ipynb #f8294c35
 saved_files = ('issues.csv', 'pairs.csv', *(f'{name}.txt' for name in issue_kinds), 'inspection.json',
                'inspection.safetensors', 'inspection.html')
 
 def _card(im, title, name):
     place, score = title
-    return h.Figure(h.Div(h.Img(alt=name, loading='lazy', src=f'data:image/png;base64,{thumbnail(im, 192)}'), cls='pics'),
+    picture = h.Img(alt=name, loading='lazy', src=f'data:image/png;base64,{thumbnail(im, 192)}')
+    return h.Figure(h.Div(picture, cls='pics'),
                     h.Figcaption(h.B(place), ' ', h.I(score), h.Br(), h.Small(name)))
 
 def _issue_section(self, kind, n=24):
@@ -239,14 +241,15 @@ def inspection_page(
     "Write a self-contained HTML page; returns its path"
     issues, classes = self.issues[self.issues.n > 0], self.classes
     figures = [('images', f'{len(self.table):,}', f'{len(classes)} classes')]
-    figures += [(i.Index.replace('_', ' '), h.A(f'{i.n:,}', href=f'#{i.Index}'), f'{i.share:.2%}') for i in issues.itertuples()]
+    figures += [(i.Index.replace('_', ' '), h.A(f'{i.n:,}', href=f'#{i.Index}'), f'{i.share:.2%}'.replace('%', ' %'))
+                for i in issues.itertuples()]
     counts = html_table(['class', *classes], [(name, *map('{:,}'.format, row)) for name, *row in classes.itertuples()],
                         range(1, 1 + classes.shape[1]))
     return write_page(out, f'Inspection of {self.folder}', h.Section(tiles(figures), h.Ul(*map(h.Li, self.notes))),
                       *[_issue_section(self, kind) for kind in issues.index],
                       h.Section(h.H2('Classes'), counts), foot='Nothing was copied, moved or deleted.')
 
-# %% ../nbs/18_inspection.ipynb #054bca1f
+# %% ../nbs/18_inspection.ipynb #f546274e
 def _plain(table):
     "Columns of a table as lists for JSON"
     return {k: [None if v != v else v for v in values] for k, values in table.to_dict('list').items()}
@@ -259,9 +262,9 @@ def save(
     "Write the inspection into `out`, each file entirely or not at all"
     out = user_path(out)
     names = self.issues.index
-    about = dict(folder=os.path.abspath(self.folder), n=len(self.table), seconds=round(self.seconds, 1), notes=self.notes,
-                 issues={k: dict(n=int(self.issues.n[k]), images=issue_kinds[k].words) for k in names},
-                 classes=_plain(self.classes.reset_index()), measurements=_plain(self.images))
+    about = dict(folder=os.path.abspath(self.folder), n=len(self.table), seconds=round(self.seconds, 1),
+                 notes=self.notes, classes=_plain(self.classes.reset_index()), measurements=_plain(self.images),
+                 issues={k: dict(n=int(self.issues.n[k]), images=issue_kinds[k].words) for k in names})
     write_table(self.table, out/'issues.csv')
     write_table(self.pairs, out/'pairs.csv')
     for name in issue_kinds:
@@ -273,17 +276,18 @@ def save(
     inspection_page(self, out/'inspection.html')
     return out
 
-# %% ../nbs/18_inspection.ipynb #2652e479
+# %% ../nbs/18_inspection.ipynb #6d51cf62
+_columns = ['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]
+
 def read_inspection(
     folder, # that `save` wrote
 ): # (folder of the images, measurements, descriptors)
     "The measurements of an earlier inspection"
     about = read_json(user_path(folder)/'inspection.json')
     try:
-        images, descriptors = pd.DataFrame(about['measurements']), load_file(user_path(folder)/'inspection.safetensors')['descriptors']
-        images = images.fillna({name: np.nan for name in quality_measures})
+        images = pd.DataFrame(about['measurements'])[_columns]
+        descriptors = load_file(user_path(folder)/'inspection.safetensors')['descriptors']
         good = descriptors.shape == (len(images), 256) and isinstance(about['folder'], str)
-        images[['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]]
     except Exception as e: raise InputError(f'{folder}: the inspection is damaged; inspect its folder again') from e
     if not good: raise InputError(f'{folder}: the files are of different inspections; inspect its folder again')
     return about['folder'], images, descriptors
@@ -294,7 +298,7 @@ def _stamp(path):
     except OSError: return -1, -1 # a link to nothing
     return stat.st_size, stat.st_mtime_ns
 
-# %% ../nbs/18_inspection.ipynb #5ffc929b
+# %% ../nbs/18_inspection.ipynb #6ea6213a
 def _earlier(against):
     "Measurements of an earlier inspection, a dict for each absolute path"
     if against is None: return {}
@@ -316,11 +320,10 @@ def _as_table(records):
     "(table, descriptors) of measurements"
     none = np.zeros(256, 'float16')
     descriptors = np.stack([d if (d := r.pop('descriptor', None)) is not None else none for r in records])
-    columns = ['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]
-    images = pd.DataFrame(records, columns=columns)
+    images = pd.DataFrame(records, columns=_columns)
     return images.astype({name: float for name in ('width', 'height', *quality_measures)}), descriptors
 
-# %% ../nbs/18_inspection.ipynb #fdf09257
+# %% ../nbs/18_inspection.ipynb #58ef91a2
 def inspect_folder(
     folder, # of images, in class folders or not, with folders of splits above them or not
     against=None, # an earlier `Inspection`, or the folder where it was saved: its images count as known
@@ -347,7 +350,7 @@ def inspect_folder(
     return Inspection(folder, table, _named_pairs(pairs, images), notes + _imbalance(table), time.time() - start,
                       images[:n], descriptors[:n])
 
-# %% ../nbs/18_inspection.ipynb #fa31194d
+# %% ../nbs/18_inspection.ipynb #61ca6390
 def _pairs(images, descriptors, folder):
     "`find_copies` among the images that can be read"
     good = np.flatnonzero(images.reason == '')
@@ -370,7 +373,8 @@ def _distances(features, folder, images):
         of_good = network_features(features, [os.path.join(folder, p) for p in images.path[good]])
         features = np.full((len(images), of_good.shape[1]), np.nan, 'float32')
         features[good] = of_good
-    if len(features) != len(images): raise InputError(f'{len(features)} rows of features for {len(images)} images: give one an image')
+    if len(features) != len(images):
+        raise InputError(f'{len(features)} rows of features for {len(images)} images: give one an image')
     return outlier_distances(features)
 
 def _imbalance(table):

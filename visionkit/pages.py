@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['asset', 'write_page', 'tiles', 'html_table']
 
-# %% ../nbs/18_pages.ipynb #73dfff04
+# %% ../nbs/18_pages.ipynb #62d4f7dd
 from importlib.resources import files
 from fastcore import xml as h
 from .core import *
 from .files import *
 
-# %% ../nbs/18_pages.ipynb #7c1e5e52
+# %% ../nbs/18_pages.ipynb #4843e996
 def asset(
     name:str, # of a file in `assets/`
 )->str:
@@ -34,7 +34,7 @@ def write_page(
     with atomic_write(out) as f: f.write(page.encode('utf-8', 'backslashreplace')) # a file's name may be no text
     return user_path(out)
 
-# %% ../nbs/18_pages.ipynb #5e8d87be
+# %% ../nbs/18_pages.ipynb #98b72a85
 def tiles(
     values, # (name, value, note) of each
 ):

@@ -6,14 +6,14 @@
 __all__ = ['quality_measures', 'brightness_quantile', 'dark_score', 'light_score', 'empty_score', 'grey_score', 'blur_score',
            'measure_image']
 
-# %% ../nbs/08_quality.ipynb #263e9beb
+# %% ../nbs/08_quality.ipynb #2a7842bf
 import numpy as np
 from PIL import ImageStat
 from scipy.ndimage import uniform_filter1d
 from .images import *
 from .copies import *
 
-# %% ../nbs/08_quality.ipynb #95c8477e
+# %% ../nbs/08_quality.ipynb #20f5f9e2
 def brightness_quantile(
     im, # Pillow image
     share:float, # of the pixels
@@ -25,7 +25,7 @@ def brightness_quantile(
 def dark_score(im): return 1 - brightness_quantile(im, .995)
 def light_score(im): return brightness_quantile(im, .005)
 
-# %% ../nbs/08_quality.ipynb #3c62b5c1
+# %% ../nbs/08_quality.ipynb #2e1b7050
 def empty_score(im): return 1 - max(ImageStat.Stat(im).stddev)/127.5
 
 def grey_score(im):
@@ -34,9 +34,9 @@ def grey_score(im):
     small.thumbnail((64, 64))
     return 1 - float(np.quantile(np.ptp(np.asarray(small), axis=2), .99))/255
 
-# %% ../nbs/08_quality.ipynb #82f6a229
+# %% ../nbs/08_quality.ipynb #57edd9c8
 def blur_score(im):
-    "Share of the differences between neighbours that is left after blurring the image again; NaN for small or uniform ones"
+    "Share of the differences between neighbours that is left if it is blurred again; NaN for a small or uniform image"
     if min(im.size) < 64: return np.nan
     grey = np.asarray(im.convert('L'), dtype='float32')
     left = []
@@ -47,7 +47,7 @@ def blur_score(im):
         left.append(1 - float(np.maximum(before - after, 0).sum()/before.sum()))
     return max(left)
 
-# %% ../nbs/08_quality.ipynb #d7ce9be3
+# %% ../nbs/08_quality.ipynb #23d00ce5
 quality_measures = dict(dark=dark_score, light=light_score, blurred=blur_score, empty=empty_score, grey=grey_score)
 
 def measure_image(
