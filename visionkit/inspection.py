@@ -6,7 +6,7 @@
 __all__ = ['issue_kinds', 'saved_files', 'Issue', 'judge_images', 'class_counts', 'network_features', 'outlier_distances',
            'Inspection', 'inspection_page', 'read_inspection', 'inspect_folder']
 
-# %% ../nbs/18_inspection.ipynb #b55fc576
+# %% ../nbs/18_inspection.ipynb #e55e45da
 import json, os, time, warnings
 from dataclasses import dataclass
 import numpy as np, pandas as pd
@@ -22,7 +22,7 @@ from .quality import *
 from .pages import *
 from .pictures import *
 
-# %% ../nbs/18_inspection.ipynb #754c1aa8
+# %% ../nbs/18_inspection.ipynb #f000ab1c
 @dataclass(frozen=True)
 class Issue:
     "A kind of fault"
@@ -45,7 +45,7 @@ issue_kinds = {o.name: o for o in (
     Issue('odd_aspect', 'the long side divided by the short one is more than twice the median', .5),
     Issue('outlier', 'far from its ten nearest images by features: above the third quartile + 3 interquartile ranges'))}
 
-# %% ../nbs/18_inspection.ipynb #9d464d67
+# %% ../nbs/18_inspection.ipynb #ded7a476
 def _relative_scores(images):
     "Scores that depend on the other images"
     size = np.sqrt(images.width*images.height)
@@ -69,7 +69,7 @@ def _copy_scores(images, pairs):
         near_copy=similarity*group.isin(has_near), leak=similarity*several(images.split),
         two_labels=similarity*several(images.label))
 
-# %% ../nbs/18_inspection.ipynb #0b023314
+# %% ../nbs/18_inspection.ipynb #b48c8fa3
 def judge_images(
     images:pd.DataFrame, # path, label, split, bytes and all that `measure_image` measures
     pairs:pd.DataFrame, # from `find_copies`
@@ -92,7 +92,7 @@ def judge_images(
         table[name], table[f'{name}_score'] = score > limits[name], score.round(6)
     return table.assign(group=group, reason=images.reason)
 
-# %% ../nbs/18_inspection.ipynb #55939008
+# %% ../nbs/18_inspection.ipynb #36279ce5
 def _labelled(folder, files):
     "(labels, splits) of `files`, '' where there are none, and notes on what is left out of the classes"
     with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +114,7 @@ def class_counts(
     total = counts.sum(axis=1).astype(int)
     return counts.drop(columns='', errors='ignore').assign(images=total).sort_values('images', ascending=False)
 
-# %% ../nbs/18_inspection.ipynb #9e1bd329
+# %% ../nbs/18_inspection.ipynb #cb9de71d
 def network_features(
     learn, # a `Learner`
     files, # paths of images
@@ -142,7 +142,7 @@ def outlier_distances(
     distances[known] = nearest.kneighbors()[0].mean(axis=1) # of the rows themselves, each without itself
     return distances
 
-# %% ../nbs/18_inspection.ipynb #4f1e2584
+# %% ../nbs/18_inspection.ipynb #f89de91f
 @dataclass
 class Inspection:
     "What `inspect_folder` finds"
@@ -178,7 +178,7 @@ class Inspection:
 
 def _printable(lines): return '\n'.join(map(printable, lines))
 
-# %% ../nbs/18_inspection.ipynb #84101966
+# %% ../nbs/18_inspection.ipynb #f601eb5a
 _paired = dict(exact_copy=lambda p: p.kind == 'exact', near_copy=lambda p: p.kind != 'exact',
                leak=lambda p: p.split != p.copy_split, two_labels=lambda p: p.label != p.copy_label)
 
@@ -191,6 +191,7 @@ def _side_by_side(ims, size):
 def _examples(self, kind, n, size):
     "(image, parts of a title) of up to `n` images or pairs with the issue `kind`"
     picture = lambda path: open_image(os.path.join(self.folder, path), size=size)
+    rows = self.files(kind).head(n)
     if kind in _paired:
         pairs = self.pairs[_paired[kind](self.pairs)].sort_values('similarity', ascending=False, kind='stable')
         for p in pairs.head(n).itertuples():
@@ -199,23 +200,24 @@ def _examples(self, kind, n, size):
             places = [' '.join(filter(None, place)) for place in ((p.split, p.label), (p.copy_split, p.copy_label))]
             yield both, (' | '.join(places), f'{p.kind} {p.similarity:.3f}'), f'{p.path} | {p.copy}'
     elif kind != 'unreadable':
-        for r in self.files(kind).head(n).itertuples():
+        for r in rows.itertuples():
             yield picture(r.path), (r.label, f'{getattr(r, kind + "_score"):.3f}'), r.path
 
 @patch
 def show(
     self:Inspection,
-    kind:str, # an issue
+    kind:str=None, # an issue; None: one example of each
     n:int=9, # images, or pairs of copies
 ):
     "Draw images with an issue, those with the highest scores first; returns the figure"
-    self.files(kind) # of an unknown issue
     if kind == 'unreadable': raise InputError('unreadable images cannot be shown: see `files("unreadable")`')
-    examples = [*_examples(self, kind, check_whole('n', n), 128)]
-    if not examples: return print(f'no image has the issue {kind}')
-    return image_grid([im for im, *_ in examples], [title for _, title, _ in examples])
+    if kind: examples = [(im, title) for im, title, _ in _examples(self, kind, check_whole('n', n), 128)]
+    else: examples = [(im, (name, title[-1])) for name in self.issues.index
+                      for im, title, _ in _examples(self, name, 1, 128)]
+    if not examples: return print(f'no image has the issue {kind}' if kind else 'no image has an issue')
+    return image_grid([im for im, _ in examples], [title for _, title in examples], width=1.6)
 
-# %% ../nbs/18_inspection.ipynb #f8294c35
+# %% ../nbs/18_inspection.ipynb #668c6102
 saved_files = ('issues.csv', 'pairs.csv', *(f'{name}.txt' for name in issue_kinds), 'inspection.json',
                'inspection.safetensors', 'inspection.html')
 
@@ -249,7 +251,7 @@ def inspection_page(
                       *[_issue_section(self, kind) for kind in issues.index],
                       h.Section(h.H2('Classes'), counts), foot='Nothing was copied, moved or deleted.')
 
-# %% ../nbs/18_inspection.ipynb #f546274e
+# %% ../nbs/18_inspection.ipynb #fcc3d7d1
 def _plain(table):
     "Columns of a table as lists for JSON"
     return {k: [None if v != v else v for v in values] for k, values in table.to_dict('list').items()}
@@ -276,7 +278,7 @@ def save(
     inspection_page(self, out/'inspection.html')
     return out
 
-# %% ../nbs/18_inspection.ipynb #6d51cf62
+# %% ../nbs/18_inspection.ipynb #ad2a13f5
 _columns = ['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]
 
 def read_inspection(
@@ -298,7 +300,7 @@ def _stamp(path):
     except OSError: return -1, -1 # a link to nothing
     return stat.st_size, stat.st_mtime_ns
 
-# %% ../nbs/18_inspection.ipynb #6ea6213a
+# %% ../nbs/18_inspection.ipynb #f964598a
 def _earlier(against):
     "Measurements of an earlier inspection, a dict for each absolute path"
     if against is None: return {}
@@ -323,7 +325,7 @@ def _as_table(records):
     images = pd.DataFrame(records, columns=_columns)
     return images.astype({name: float for name in ('width', 'height', *quality_measures)}), descriptors
 
-# %% ../nbs/18_inspection.ipynb #58ef91a2
+# %% ../nbs/18_inspection.ipynb #4f0435c4
 def inspect_folder(
     folder, # of images, in class folders or not, with folders of splits above them or not
     against=None, # an earlier `Inspection`, or the folder where it was saved: its images count as known
@@ -350,7 +352,7 @@ def inspect_folder(
     return Inspection(folder, table, _named_pairs(pairs, images), notes + _imbalance(table), time.time() - start,
                       images[:n], descriptors[:n])
 
-# %% ../nbs/18_inspection.ipynb #61ca6390
+# %% ../nbs/18_inspection.ipynb #d27cfd23
 def _pairs(images, descriptors, folder):
     "`find_copies` among the images that can be read"
     good = np.flatnonzero(images.reason == '')
