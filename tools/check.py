@@ -26,7 +26,7 @@ ALLOWED_CELLS = {
     'nbs/17_noise.ipynb e82f3af0': 311, 'nbs/17_noise.ipynb e7be3772': 42, 'nbs/19_figures.ipynb f1940001': 55,
     'nbs/19_figures.ipynb 0166f925': 46, 'nbs/20_runs.ipynb 8e7171ae': 73, 'nbs/20_runs.ipynb cd1448b8': 59,
     'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56,
-    'nbs/29_cli.ipynb 194a29ac': 78, 'nbs/29_cli.ipynb 5ef25086': 68}
+    'nbs/29_cli.ipynb 194a29ac': 78, 'nbs/29_cli.ipynb 5ef25086': 69}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py conv': 8, 'models.py custom_resnet': 11}

@@ -6,7 +6,7 @@
 __all__ = ['pixel_digest', 'same_pixels', 'descriptor', 'mirrored', 'chance_similarity', 'similar_pairs', 'in_threads',
            'find_copies', 'copy_groups']
 
-# %% ../nbs/05_copies.ipynb #ab18a444
+# %% ../nbs/05_copies.ipynb #2e5400c6
 import filecmp, hashlib
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, pandas as pd
@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from .core import *
 from .images import *
 
-# %% ../nbs/05_copies.ipynb #0370ee47
+# %% ../nbs/05_copies.ipynb #68bff326
 def pixel_digest(
     im, # Pillow image, as `open_image` gives it
 )->str:
@@ -33,7 +33,7 @@ def same_pixels(
     try: return filecmp.cmp(a, b, shallow=False) or pixel_digest(open_image(a)) == pixel_digest(open_image(b))
     except (UnreadableImage, OSError): return False
 
-# %% ../nbs/05_copies.ipynb #e41a8b61
+# %% ../nbs/05_copies.ipynb #869d7161
 _side = 16 # frequencies in each direction
 
 def descriptor(
@@ -52,7 +52,7 @@ def mirrored(
     "The descriptors of the mirrored images: cosines of odd frequency change their sign"
     return descriptors*np.tile(np.where(np.arange(_side) % 2, -1, 1), _side).astype(descriptors.dtype)
 
-# %% ../nbs/05_copies.ipynb #dcbd8728
+# %% ../nbs/05_copies.ipynb #5c7b4d23
 _few, _floor, _ceiling = .95, .65, .99 # thresholds: in a small folder; the lowest, and the highest, of any folder
 _near, _far = .9, .98 # quantiles that determine the tail: copies of one image are less than 2 % of the folder
 
@@ -76,7 +76,7 @@ def chance_similarity(
         least[start:start+1000] = np.tanh(near + slope*steps)
     return np.clip(least, _floor, _ceiling)
 
-# %% ../nbs/05_copies.ipynb #dfa75cb6
+# %% ../nbs/05_copies.ipynb #e225959c
 _partners = 20 # of an image, at most
 
 def _block_pairs(rows, columns, start, least):
@@ -108,7 +108,7 @@ def similar_pairs(
     pairs = pd.concat(parts).sort_values('similarity', ascending=False, kind='stable')
     return pairs.drop_duplicates(['first', 'second']).sort_values(['first', 'second'], ignore_index=True)
 
-# %% ../nbs/05_copies.ipynb #1be797b8
+# %% ../nbs/05_copies.ipynb #72a1139e
 def in_threads(
     f, # function of one item
     items:list,
@@ -117,7 +117,7 @@ def in_threads(
     "`f` of each item, by a thread a core; at most 256 items are under way"
     parts, out = [items[i:i+256] for i in range(0, len(items), 256)], []
     with ThreadPoolExecutor() as pool:
-        for part in progress_bar(parts, display=bars, leave=False): out += pool.map(f, part)
+        for part in progress_bar(parts, leave=False) if bars else parts: out += pool.map(f, part)
     return out
 
 def find_copies(
