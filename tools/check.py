@@ -20,8 +20,7 @@ ALLOWED_CELLS = {
     'nbs/05_sources.ipynb c67a6e6e': 47, 'nbs/06_data.ipynb 9af2f85b': 56, 'nbs/07_cache.ipynb 0166ed26': 51,
     'nbs/16_diagnose.ipynb ffe968bb': 44, 'nbs/16_diagnose.ipynb 5494f94a': 56, 'nbs/17_noise.ipynb e7be3772': 42,
     'nbs/19_figures.ipynb f1940001': 55, 'nbs/19_figures.ipynb 0166f925': 46, 'nbs/20_runs.ipynb 8e7171ae': 73,
-    'nbs/20_runs.ipynb cd1448b8': 59, 'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56,
-    'nbs/29_cli.ipynb 194a29ac': 79, 'nbs/29_cli.ipynb 5ef25086': 69}
+    'nbs/20_runs.ipynb cd1448b8': 59, 'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py custom_resnet': 11}
