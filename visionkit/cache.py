@@ -38,6 +38,15 @@ class _Store:
     images,take,token = None,None,None
     def __reduce__(self): return _Store, ()
 
+# %% ../nbs/07_cache.ipynb #0166ed25
+def _weights(wgts, items):
+    "`wgts` as floats, or `InputError`"
+    if wgts is None: return None
+    wgts = np.asarray(wgts, dtype=float)
+    n = len(items)
+    if wgts.shape == (n,) and (wgts >= 0).all() and 0 < wgts.sum() < np.inf: return wgts.tolist()
+    raise InputError(f'wgts: {n} items need {n} weights, none of them negative and not all of them 0')
+
 # %% ../nbs/07_cache.ipynb #0166ed26
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
@@ -51,29 +60,21 @@ class CachedDL(TfmdDL):
         num_workers:int=None, # processes for decoding (default: one a core); serving batches needs none
         **kwargs
     ):
-        self.store, self.disk, self.wgts = _Store(), disk, _weights(wgts, dataset)
+        self.store = _Store()
+        self.disk = disk
+        self.wgts = _weights(wgts, dataset)
         self.decoders = min(16, defaults.cpus) if num_workers is None else num_workers
         kwargs.pop('pin_memory', None) # batches come from memory that is pinned already, or are on the device
         super().__init__(dataset, bs=bs, num_workers=0, **kwargs)
         _refuse_random(self.after_item.fs, getattr(dataset, 'split_idx', None))
-
-    def create_batches(self, samps):
-        self.build()
-        for idxs in self.chunkify(samps):
-            if self.prebatched: yield tuple(o[0] for o in self._batch([idxs]))
-            else: yield self._batch(idxs)
-
-    def _batch(self, idxs):
-        idxs = torch.tensor(idxs)
-        b = tuple(take(idxs, self.device) for take in self.store.take)
-        return b if self.store.is_tuple else b[0]
 
     def get_idxs(self):
         if self.wgts is None or not self.shuffle or not self.n: return super().get_idxs()
         return self.rng.choices(range(len(self.wgts)), self.wgts, k=self.n)
 
     def new(self, dataset=None, cls=None, **kwargs):
-        same, ours = dataset is None or dataset is self.dataset, issubclass(cls or type(self), CachedDL)
+        same = dataset is None or dataset is self.dataset
+        ours = issubclass(cls or type(self), CachedDL)
         # fastai's test sets take all targets but one for inputs
         if ours and isinstance(dataset, Datasets) and isinstance(self.dataset, Datasets):
             dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
@@ -83,12 +84,19 @@ class CachedDL(TfmdDL):
         if ours and same and 'wgts' not in kwargs: res.wgts = self.wgts
         return res
 
-def _weights(wgts, items):
-    "`wgts` as floats, or `InputError`"
-    if wgts is None: return None
-    wgts, n = np.asarray(wgts, dtype=float), len(items)
-    if wgts.shape == (n,) and (wgts >= 0).all() and 0 < wgts.sum() < np.inf: return wgts.tolist()
-    raise InputError(f'wgts: {n} items need {n} weights, none of them negative and not all of them 0')
+# %% ../nbs/07_cache.ipynb #95019daa
+@patch
+def create_batches(self:CachedDL, samps):
+    self.build()
+    for idxs in self.chunkify(samps):
+        if self.prebatched: yield tuple(o[0] for o in self._batch([idxs]))
+        else: yield self._batch(idxs)
+
+@patch
+def _batch(self:CachedDL, idxs):
+    idxs = torch.tensor(idxs)
+    b = tuple(take(idxs, self.device) for take in self.store.take)
+    return b if self.store.is_tuple else b[0]
 
 # %% ../nbs/07_cache.ipynb #868abee2
 @patch

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from numbers import Real
+from fastcore.basics import patch
 from .core import *
 from .fingerprint import *
 
@@ -87,16 +88,19 @@ class OneCycle:
         up = i <= peak
         t = min(1., (i/peak if peak > 0 else 1.) if up else (i-peak)/max(end-peak, 1e-9))
         ease = (1 - math.cos(math.pi*t))/2 if self.anneal == 'cos' else t
-        mix = lambda a, b: a + (b-a)*ease
-        low, last = 1/self.div, 1/self.div/self.final_div
+        def mix(a, b): return a + (b-a)*ease
+        low = 1/self.div
         m = self.moms
-        return (mix(low, 1.), mix(m[0], m[1]) if m else None) if up else (mix(1., last), mix(m[1], m[2]) if m else None)
+        if up: return mix(low, 1.), mix(m[0], m[1]) if m else None
+        return mix(1., low/self.final_div), mix(m[1], m[2]) if m else None
 
+# %% ../nbs/03_plan.ipynb #dc35ed11
 @dataclass(frozen=True)
 class Constant:
     "The stage's `lr` from the first step to the last, momentum as the optimiser has it"
     def at(self, i:int, n:int): return 1., None
 
+# %% ../nbs/03_plan.ipynb #27cf5298
 @dataclass(frozen=True)
 class Plateau:
     "Lower the rate when `monitor` has stopped falling: `torch.optim.lr_scheduler.ReduceLROnPlateau` by its own code"
@@ -129,10 +133,10 @@ class Curve:
         lr, mom = build(self.lr), build(self.mom)
         return lr(i/n), mom(i/n) if mom else None
 
-# %% ../nbs/03_plan.ipynb #81308ddf
+# %% ../nbs/03_plan.ipynb #81308dde
 def _are_rates(lr):
     "Is `lr` what `Stage.lr` says? In a list a group may stand still, at 0"
-    least = lambda low, *xs: all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
+    def least(low, *xs): return all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
     if isinstance(lr, slice): return least(1e-30, lr.stop, *([] if lr.start is None else [lr.start]))
     if isinstance(lr, (list, tuple)): return least(0, *lr) and max(lr, default=0) > 0
     return least(1e-30, lr)
@@ -144,6 +148,12 @@ def _check_size(size):
         raise InputError(f'size={size!r}: give a whole number of pixels, or (height, width)')
     for side in size if isinstance(size, (list, tuple)) else [size]: check_whole('size', side)
 
+def _check_sched(sched):
+    "`InputError` unless `sched` has a method `at`: a class is no schedule"
+    if isinstance(sched, type) or not callable(getattr(sched, 'at', None)):
+        raise InputError(f'sched={sched!r}: give a OneCycle(), Constant(), Plateau(), or Curve() of a function')
+
+# %% ../nbs/03_plan.ipynb #8598a82b
 def _check_callable(name, o, example):
     "`InputError` unless `o` is None, a `Spec` or a function: a class is none, nor is a name"
     if o is None or isinstance(o, Spec): return
@@ -167,6 +177,7 @@ def _callbacks(cbs):
             raise InputError(f"cbs={cb!r}: give fastai callbacks, as EMA(), or Specs of them, as Spec('EMA')")
     return cbs
 
+# %% ../nbs/03_plan.ipynb #81308ddf
 @dataclass(frozen=True)
 class Stage:
     "One step of a training, as data"
@@ -190,9 +201,7 @@ class Stage:
         if hasattr(self.lr, 'tolist'): object.__setattr__(self, 'lr', self.lr.tolist())
         if not _are_rates(self.lr):
             raise InputError(f'lr={self.lr!r}: give a number above 0, a slice of two, or a list, one a group')
-        if isinstance(self.sched, type) or not callable(getattr(self.sched, 'at', None)):
-            raise InputError(f'sched={self.sched!r}: give a OneCycle(), Constant(), Plateau(), '
-                             'or Curve() of a function')
+        _check_sched(self.sched)
         if not isinstance(self.freeze, bool): raise InputError(f'freeze={self.freeze!r}: True or False')
         check_number('mixup', self.mixup)
         _check_callable('loss', self.loss, "Spec('CrossEntropyLossFlat')")
@@ -236,16 +245,18 @@ class Recipe:
     @property
     def epochs(self): return sum(s.epochs for s in self.stages)
 
-    @property
-    def recipe_hash(self):
-        "Fingerprint of all that it states and that decides how it trains; the code behind its names is not in it"
-        unhashed = 'name title story seed_figure seed notes tune tta score'.split()
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unhashed}
-        for k in ('init', 'teacher'): # other starting weights or another teacher, another run
-            if values[k]: values[k] = get_recipe(values[k]).recipe_hash
-        # What is not set does not count, so that a new field leaves older results valid
-        return fingerprint({k: v for k, v in values.items() if v is not None})
+# %% ../nbs/03_plan.ipynb #1714ff96
+@patch(as_prop=True)
+def recipe_hash(self:Recipe):
+    "Fingerprint of all that it states and that decides how it trains; the code behind its names is not in it"
+    unhashed = 'name title story seed_figure seed notes tune tta score'.split()
+    values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unhashed}
+    for k in ('init', 'teacher'): # other starting weights or another teacher, another run
+        if values[k]: values[k] = get_recipe(values[k]).recipe_hash
+    # What is not set does not count, so that a new field leaves older results valid
+    return fingerprint({k: v for k, v in values.items() if v is not None})
 
+# %% ../nbs/03_plan.ipynb #b8ae0f11
 def published(
     value, # test accuracy after the last epoch
     source, # where it stands
