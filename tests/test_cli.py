@@ -172,8 +172,8 @@ def test_labels_of_few_images(shell, tmp_path):
 
 def test_a_recipe_of_ones_own_in_place_of_another():
     "Also where it is registered before visionkit's own are read"
-    code = ("from visionkit.plan import *; "
-            "mine = register(Recipe('digits', 'mine', 'digits', 'digits', Spec('nn'), 0, (Stage(),))); "
+    code = ("from visionkit.plan import *; from visionkit.recipe import *; "
+            "mine = register(Recipe('digits', 'mine', 'digits', ImageSet('digits'), Spec('nn'), 0, (Stage(),))); "
             "assert get_recipe('digits') is mine and len(recipes()) > 20")
     subprocess.run([sys.executable, '-c', code], check=True)
 

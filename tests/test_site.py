@@ -133,7 +133,7 @@ def test_every_exported_function_and_class_is_documented(site):
         assert names <= Links(site/f'{path.stem}.html').ids
 
 def test_the_scoreboard_holds_every_recipe(site):
-    from visionkit.plan import recipes
+    from visionkit.recipe import recipes
     text = (site/'scoreboard.html').read_text('utf-8')
     assert [r for r in recipes() if f'>{r}<' not in text] == []
 

@@ -3,6 +3,7 @@ from visionkit.core import *
 from visionkit.files import *
 from visionkit.fingerprint import *
 from visionkit.plan import *
+from visionkit.recipe import *
 from visionkit.images import *
 from visionkit.sources import *
 from visionkit.data import *
@@ -20,6 +21,7 @@ from visionkit.noise import *
 from visionkit.figures import *
 from visionkit.runs import *
 from visionkit.report import *
+from visionkit.assemble import *
 from visionkit.experiment import *
 from visionkit.tuning import *
 from visionkit.inference import *

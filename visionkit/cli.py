@@ -11,6 +11,7 @@ import argparse, json, os, sys, warnings
 from .core import *
 from .files import *
 from .plan import *
+from .recipe import *
 
 # %% ../nbs/29_cli.ipynb #30cd917d
 def _percent(x): return '' if x is None else f'{x:.2%}'.replace('%', ' %')
@@ -22,8 +23,8 @@ def cmd_list(args):
     ours = figures(known)
     rows = [('recipe', 'data', 'parameters', 'epochs', 'published', 'ours', 'what')]
     for r in known.values():
-        rows.append((r.name, r.source, f'{r.params:,}', str(r.epochs), _percent((r.seed_figure or {}).get('value')),
-                     str(ours[r.name]), r.title))
+        rows.append((r.name, r.data.source, f'{r.params:,}', str(r.epochs),
+                     _percent((r.seed_figure or {}).get('value')), str(ours[r.name]), r.title))
     widths = [max(map(len, col)) for col in zip(*rows)]
     for row in rows:
         print('  '.join(c.rjust(w) if 2 <= i <= 5 else c.ljust(w)
@@ -75,8 +76,11 @@ def cmd_evaluate(args):
 def cmd_predict(args):
     "class and probability of each image"
     from visionkit.inference import predict
-    for r in predict(args.run, args.files).itertuples():
-        print(printable(r.path), printable(r.pred), f'{r.p:.4f}', sep='\t')
+    if args.csv: check_outputs(args.csv)
+    table = predict(args.run, args.files, args.top, args.tta)
+    if args.csv: return _say(f'{write_table(table, args.csv) or args.csv}: {len(table)} images')
+    for row in table.itertuples(index=False):
+        print(*(f'{v:.4f}' if isinstance(v, float) else printable(v) for v in row), sep='\t')
 
 def cmd_labels(args):
     "label noise of a folder of class folders, or of a data set: what kind, how much, which images; run again to resume"
@@ -148,7 +152,10 @@ def parser():
     evaluate.add_argument('--json', action='store_true', help='one line of JSON')
     predict = add(cmd_predict)
     predict.add_argument('run', metavar='RUN', help='folder of a finished run')
-    predict.add_argument('files', nargs='+', metavar='FILE', help='image files')
+    predict.add_argument('files', nargs='+', metavar='FILE', help='image files, and folders of them')
+    predict.add_argument('--top', type=int, default=1, metavar='K', help='name the K most likely classes (default 1)')
+    predict.add_argument('--csv', metavar='FILE', help='write a table in place of printing it')
+    predict.add_argument('--tta', action='store_true', help='mean over each image and its mirror image')
     labels = add(cmd_labels)
     labels.add_argument('folder', metavar='FOLDER|SOURCE', help='a folder of class folders, or the name of a data set')
     labels.add_argument('--out', metavar='DIR',

@@ -15,6 +15,7 @@ from .core import *
 from .files import *
 from .fingerprint import *
 from .plan import *
+from .recipe import *
 from .figures import *
 from .pictures import drawable
 
