@@ -89,7 +89,7 @@ def page(path):
         else: cell.source = cell.source.replace('](../results/README.md)', '](scoreboard.md)').replace('](../CONTRIBUTING.md)', '](CONTRIBUTING.md)')
         removed = [part for key, part in (('echo', 'input'), ('output', 'output')) if found.get(key) == 'false']
         cell.metadata['tags'] = [f'remove-{part}' for part in removed]
-        cells += exported(cell, module, seen) if module and 'export' in found else [cell]
+        cells += exported(cell, module, seen) if module and {'export', 'exporti'} & found.keys() else [cell]
     nb.cells = cells
     return nb
 

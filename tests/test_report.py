@@ -299,7 +299,8 @@ def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
     import weakref, numpy as np, matplotlib.pyplot as plt
     from PIL import Image
     from visionkit.interpret import Predictions
-    from visionkit.noise import Diagnosis, contact_sheet, label_issues
+    from visionkit.diagnose import Diagnosis
+    from visionkit.noise import contact_sheet, label_issues
     files, decoded, most = photos(tmp_path/'photos', 12), [], []
     def image(i):
         im = Image.open(files[i])

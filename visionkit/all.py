@@ -12,11 +12,18 @@ from visionkit.augment import *
 from visionkit.pictures import *
 from visionkit.layers import *
 from visionkit.models import *
+from visionkit.callbacks import *
+from visionkit.checkpoint import *
+from visionkit.finder import *
 from visionkit.train import *
 from visionkit.confusion import *
 from visionkit.interpret import *
+from visionkit.architectures import *
 from visionkit.transfer import *
 from visionkit.heatmaps import *
+from visionkit.transition import *
+from visionkit.folds import *
+from visionkit.diagnose import *
 from visionkit.noise import *
 from visionkit.figures import *
 from visionkit.runs import *
@@ -25,5 +32,6 @@ from visionkit.assemble import *
 from visionkit.experiment import *
 from visionkit.tuning import *
 from visionkit.inference import *
+from visionkit.export import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

@@ -21,7 +21,7 @@ from .cache import CachedDL
 from .augment import * # recipes name its transforms
 from .models import * # … its networks
 from .transfer import * # … its heads and groups
-from .train import * # recipes name its losses, optimisers and callbacks
+from .callbacks import * # … its losses, optimisers and callbacks
 
 # %% ../nbs/22_assemble.ipynb #1c72199a
 def test_folder(

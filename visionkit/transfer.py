@@ -9,6 +9,7 @@ __all__ = ['load_body', 'concat_pool_head', 'resnet18_concat', 'body_groups']
 from torch import nn
 from torchvision.models import resnet18
 from .core import InputError
+from .architectures import match_tensors
 from .models import ConcatPool
 from .plan import named
 
@@ -17,13 +18,17 @@ def load_body(
     model:nn.Module, # to be filled, in place
     state:dict, # of another network: name → tensor
 )->dict: # {'missing': names left as they were, 'unused': names in `state` without a place}
-    "Copy from `state` into `model` each tensor that fits by name and shape, and list the others"
+    "Copy from `state` into `model` each tensor that fits by name or order, and shape; list the others"
     own = model.state_dict()
-    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not any(v.ndim for v in fits.values()): # a batch norm's counter fits any other
+    pairs = match_tensors(own, state)
+    if not pairs:
         raise InputError('none of these weights fits this network by name and shape: is it another architecture?')
-    model.load_state_dict({**own, **fits})
-    return dict(missing=[k for k in own if k not in fits], unused=[k for k in state if k not in fits])
+    counters = {k: k for k, v in state.items() if k in own and not v.ndim} # of batch norm: they fit any other
+    pairs.update(counters)
+    model.load_state_dict({**own, **{k: state[name] for k, name in pairs.items()}})
+    used = {*pairs.values()}
+    return dict(missing=[k for k, v in own.items() if v.ndim and k not in pairs],
+                unused=[k for k, v in state.items() if v.ndim and k not in used])
 
 # %% ../nbs/13_transfer.ipynb #63cf5258
 def concat_pool_head(
