@@ -16,11 +16,8 @@ ROOM_LINES, CELL_LINES, PARAMETERS, LINE_LENGTH, NOTEBOOK_KB = 400, 40, 6, 120, 
 ALLOWED_ROOMS = {}
 # Cells that define several things at once, to be shown one by one
 ALLOWED_CELLS = {
-    'nbs/03_plan.ipynb ecbcc458': 72, 'nbs/03_plan.ipynb 81308ddf': 71, 'nbs/04_images.ipynb 658cda14': 50,
-    'nbs/05_sources.ipynb c67a6e6e': 47, 'nbs/06_data.ipynb 9af2f85b': 56, 'nbs/07_cache.ipynb 0166ed26': 51,
     'nbs/16_diagnose.ipynb ffe968bb': 44, 'nbs/16_diagnose.ipynb 5494f94a': 56, 'nbs/17_noise.ipynb e7be3772': 42,
-    'nbs/19_figures.ipynb f1940001': 55, 'nbs/19_figures.ipynb 0166f925': 46, 'nbs/20_runs.ipynb 8e7171ae': 73,
-    'nbs/20_runs.ipynb cd1448b8': 59, 'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56}
+    'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py custom_resnet': 11}
@@ -28,9 +25,8 @@ ALLOWED_PARAMETERS = {
 ALLOWED_PRIVATE = {}
 # F811: a registered function (`_`) or a method made by `patch` has the name of another; a page imports what it has defined
 ALLOWED_FINDINGS = {
-    'nbs/03_recipe.ipynb F811': 2, 'nbs/07_cache.ipynb F811': 1, 'nbs/20_runs.ipynb F811': 1,
-    'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 2, 'nbs/23_tuning.ipynb F811': 1,
-    'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 2}
+    'nbs/03_recipe.ipynb F811': 2, 'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 2,
+    'nbs/23_tuning.ipynb F811': 1, 'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 2}
 # Declared, not imported: the adapter takes any transform that is called as albumentations' are
 ALLOWED_UNIMPORTED = {'albumentations': 1}
 # Cells that may be left out of tests, as 'notebook: first code line', each with its reason

@@ -834,6 +834,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'visionkit.plan._check_callable': ('plan.html#_check_callable', 'visionkit/plan.py'),
                                 'visionkit.plan._check_opt': ('plan.html#_check_opt', 'visionkit/plan.py'),
                                 'visionkit.plan._check_positive': ('plan.html#_check_positive', 'visionkit/plan.py'),
+                                'visionkit.plan._check_sched': ('plan.html#_check_sched', 'visionkit/plan.py'),
                                 'visionkit.plan._check_size': ('plan.html#_check_size', 'visionkit/plan.py'),
                                 'visionkit.plan.build': ('plan.html#build', 'visionkit/plan.py'),
                                 'visionkit.plan.named': ('plan.html#named', 'visionkit/plan.py')},

@@ -189,7 +189,8 @@ def cmd_export(args):
     _say(export_run(args.run, args.output, args.images))
 
 # %% ../nbs/29_cli.ipynb #8d98f758
-@command(argument('--check', action='store_true', help='verify every stored result; exit status 1 if one does not hold'))
+@command(argument('--check', action='store_true',
+                  help='verify every stored result; exit status 1 if one does not hold'))
 def cmd_scoreboard(args):
     "all stored figures beside the published ones; --check verifies them"
     from visionkit.scoreboard import scoreboard_check, scoreboard_md

@@ -23,13 +23,13 @@ def tiny(
 
 # %% ../nbs/00_core.ipynb #68274d11
 class InputError(ValueError):
-    "Bad input, told in one line: what is wrong and what to do"
+    "Bad input, described in one line: what is wrong and what to do"
 
 def nearest(
     name:str, # what was asked for
     names, # what there is
 ):
-    "A ready-made hint: the nearest of `names` to `name`, or all of them where they are few"
+    "A hint for an error message: the nearest of `names` to `name`, or else the first twelve of them"
     names = list(names)
     near = difflib.get_close_matches(name, names, n=1, cutoff=.5)
     if near: return f'did you mean {near[0]!r}?'

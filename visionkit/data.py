@@ -111,6 +111,7 @@ def _stratify(items, draw, label, within=None):
         few = f'(fewest images: {labels.count(rare)} of {rare!r})'
         raise InputError(f'cannot split {len(items)} images by class: {printable(e)} {few}') from e
 
+# %% ../nbs/06_data.ipynb #2288e328
 @dataclass(frozen=True)
 class StratifiedSplitter:
     "Hold out `valid_pct` of the images of each class; the same paths for the same `seed`, in whatever order they come"
@@ -122,6 +123,7 @@ class StratifiedSplitter:
         draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
         return _stratify(items, draw, self.label, self.within)
 
+# %% ../nbs/06_data.ipynb #b32ead08
 @dataclass(frozen=True)
 class KFold:
     "Hold out part `k` of `n` stratified parts; over `k = 0 … n-1` each image is held out once"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from scipy.special import stdtrit
+from fastcore.basics import patch
 from .core import *
 from .files import *
 from .plan import *
@@ -33,6 +34,7 @@ def _numbers(values): return all(_is((int, float), x) for x in values)
 def _count(x): return _is(int, x) and (x is None or 0 < x < 10**9)
 def _share(x): return x is None or _numbers([x]) and not (x < 0 or x > 1) # NaN: it diverged
 
+# %% ../nbs/19_figures.ipynb #734fc8ce
 def _good_epoch(r):
     rates = r.get('lr') if isinstance(r.get('lr'), list) else [r.get('lr')]
     return _numbers([r.get(k) for k in history_columns if k != 'lr'] + rates)
@@ -57,6 +59,7 @@ def _classes(o, names):
     "How many classes the confusion matrix of `o` has, or as many as `names` where there is none"
     return len(o['confusion'] if isinstance(o.get('confusion'), list) and o['confusion'] else names)
 
+# %% ../nbs/19_figures.ipynb #01d49d44
 # Functions of (value, the whole object) that look into the values
 _parts = dict(metrics=lambda m, o: _numbers(m.values()) and all(_share(x) for k, x in m.items() if 'accuracy' in k),
               seconds=lambda s, o: _numbers(s.values()), epochs=lambda n, o: _count(n),
@@ -202,19 +205,20 @@ class StoredFigure:
     @property
     def date(self): return max((str(r.get('started'))[:10] for r in self.runs if r.get('started')), default=None)
 
-    @property
-    def seconds(self):
-        "Hardware → mean seconds of training on it, None where no run says"
-        spent = {}
-        for r in self.runs: spent.setdefault(hardware_line(r.get('hardware')), []).append(r['seconds'].get('train'))
-        return {hw: fmean(known) if (known := _known(s)) else None for hw, s in spent.items()}
-
     def __str__(self):
         if not self.runs: return 'not run'
         folds = f', {self.folds} folds' if self.folds else ''
         sd = '' if self.sd() is None else f' ± {100*self.sd():.2f}'
         return f'{percent(self.mean())}{sd} (n = {self.n}{folds})' + ' stale'*(not self.current)
     __repr__ = __str__
+
+# %% ../nbs/19_figures.ipynb #db2a7bfa
+@patch(as_prop=True)
+def seconds(self:StoredFigure):
+    "Hardware → mean seconds of training on it, None where no run says"
+    spent = {}
+    for r in self.runs: spent.setdefault(hardware_line(r.get('hardware')), []).append(r['seconds'].get('train'))
+    return {hw: fmean(known) if (known := _known(s)) else None for hw, s in spent.items()}
 
 # %% ../nbs/19_figures.ipynb #4d07303f
 def figure(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['image_endings', 'is_image', 'as_bytes', 'is_grey', 'UnreadableImage', 'report_frames_again', 'open_image',
-           'unreadable', 'image_shape', 'image_files', 'check_names', 'real_paths', 'class_images']
+           'unreadable', 'image_shape', 'image_files', 'real_paths', 'check_names', 'class_images']
 
 # %% ../nbs/04_images.ipynb #269e0d37
 import io, mmap, os, warnings
@@ -201,6 +201,16 @@ def image_files(
     "All images below `folder`, each real file once"
     return _walk(folder)[0]
 
+# %% ../nbs/04_images.ipynb #c75ecb50
+def real_paths(
+    paths, # of files
+)->list:
+    "The real file behind each of `paths`: the same for two spellings, and for a link and what it leads to"
+    folder = cache(os.path.realpath) # of few folders instead of many files
+    return [os.path.realpath(p) if os.path.islink(p) else os.path.join(folder(os.path.dirname(p)), os.path.basename(p))
+            for p in paths]
+
+# %% ../nbs/04_images.ipynb #d26b9f74
 def check_names(
     files, # paths
 )->list:
@@ -210,14 +220,6 @@ def check_names(
         try: os.fspath(f).encode()
         except UnicodeEncodeError as e: raise InputError(f'the name of {os.fspath(f)!r} is not UTF-8: rename it') from e
     return files
-
-def real_paths(
-    paths, # of files
-)->list:
-    "The real file behind each of `paths`: the same for two spellings, and for a link and what it leads to"
-    folder = cache(os.path.realpath) # of few folders instead of many files
-    return [os.path.realpath(p) if os.path.islink(p) else os.path.join(folder(os.path.dirname(p)), os.path.basename(p))
-            for p in paths]
 
 # %% ../nbs/04_images.ipynb #3898d190
 _split_names = {'train', 'training', 'valid', 'validation', 'val', 'test', 'testing'}

@@ -85,16 +85,19 @@ class OneCycle:
         up = i <= peak
         t = min(1., (i/peak if peak > 0 else 1.) if up else (i-peak)/max(end-peak, 1e-9))
         ease = (1 - math.cos(math.pi*t))/2 if self.anneal == 'cos' else t
-        mix = lambda a, b: a + (b-a)*ease
-        low, last = 1/self.div, 1/self.div/self.final_div
+        def mix(a, b): return a + (b-a)*ease
+        low = 1/self.div
         m = self.moms
-        return (mix(low, 1.), mix(m[0], m[1]) if m else None) if up else (mix(1., last), mix(m[1], m[2]) if m else None)
+        if up: return mix(low, 1.), mix(m[0], m[1]) if m else None
+        return mix(1., low/self.final_div), mix(m[1], m[2]) if m else None
 
+# %% ../nbs/03_plan.ipynb #dc35ed11
 @dataclass(frozen=True)
 class Constant:
     "The stage's `lr` from the first step to the last, momentum as the optimiser has it"
     def at(self, i:int, n:int): return 1., None
 
+# %% ../nbs/03_plan.ipynb #27cf5298
 @dataclass(frozen=True)
 class Plateau:
     "Lower the rate when `monitor` has stopped falling: `torch.optim.lr_scheduler.ReduceLROnPlateau` by its own code"
@@ -127,10 +130,10 @@ class Curve:
         lr, mom = build(self.lr), build(self.mom)
         return lr(i/n), mom(i/n) if mom else None
 
-# %% ../nbs/03_plan.ipynb #81308ddf
+# %% ../nbs/03_plan.ipynb #81308dde
 def _are_rates(lr):
     "Is `lr` what `Stage.lr` says? In a list a group may stand still, at 0"
-    least = lambda low, *xs: all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
+    def least(low, *xs): return all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
     if isinstance(lr, slice): return least(1e-30, lr.stop, *([] if lr.start is None else [lr.start]))
     if isinstance(lr, (list, tuple)): return least(0, *lr) and max(lr, default=0) > 0
     return least(1e-30, lr)
@@ -142,6 +145,12 @@ def _check_size(size):
         raise InputError(f'size={size!r}: give a whole number of pixels, or (height, width)')
     for side in size if isinstance(size, (list, tuple)) else [size]: check_whole('size', side)
 
+def _check_sched(sched):
+    "`InputError` unless `sched` has a method `at`: a class is no schedule"
+    if isinstance(sched, type) or not callable(getattr(sched, 'at', None)):
+        raise InputError(f'sched={sched!r}: give a OneCycle(), Constant(), Plateau(), or Curve() of a function')
+
+# %% ../nbs/03_plan.ipynb #8598a82b
 def _check_callable(name, o, example):
     "`InputError` unless `o` is None, a `Spec` or a function: a class is none, nor is a name"
     if o is None or isinstance(o, Spec): return
@@ -165,6 +174,7 @@ def _callbacks(cbs):
             raise InputError(f"cbs={cb!r}: give fastai callbacks, as EMA(), or Specs of them, as Spec('EMA')")
     return cbs
 
+# %% ../nbs/03_plan.ipynb #81308ddf
 @dataclass(frozen=True)
 class Stage:
     "One step of a training, as data"
@@ -188,9 +198,7 @@ class Stage:
         if hasattr(self.lr, 'tolist'): object.__setattr__(self, 'lr', self.lr.tolist())
         if not _are_rates(self.lr):
             raise InputError(f'lr={self.lr!r}: give a number above 0, a slice of two, or a list, one a group')
-        if isinstance(self.sched, type) or not callable(getattr(self.sched, 'at', None)):
-            raise InputError(f'sched={self.sched!r}: give a OneCycle(), Constant(), Plateau(), '
-                             'or Curve() of a function')
+        _check_sched(self.sched)
         if not isinstance(self.freeze, bool): raise InputError(f'freeze={self.freeze!r}: True or False')
         check_number('mixup', self.mixup)
         _check_callable('loss', self.loss, "Spec('CrossEntropyLossFlat')")

@@ -10,6 +10,7 @@ __all__ = ['history_frame', 'Run', 'load_runs', 'convergence', 'compare', 'compa
 import csv, io, json, math
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from scipy.stats import ttest_rel
+from fastcore.basics import patch
 from .core import *
 from .files import *
 from .fingerprint import *
@@ -67,64 +68,69 @@ class Run:
         bad = misshapen(self.result) + misshapen(self.recipe)
         if bad: raise InputError(f'{path} is damaged ({", ".join(bad)}): restore it, or run it again elsewhere')
         rows = self.result.get('history') or ([] if stored else _read_history(self.path/'history.csv'))
-        self.history, self.finished = history_frame(rows), bool(self.result)
+        self.history = history_frame(rows)
+        self.finished = bool(self.result)
         if stored and not {'recipe', 'metrics'} <= set(self.result): raise InputError(f'{path} is no result of a run')
-        self.name, self.seed = str(self.get('recipe', self.path.name)), self.get('seed')
-        self.fold, self.smoke = self.get('fold'), bool(self.get('smoke'))
+        self.name = str(self.get('recipe', self.path.name))
+        self.seed = self.get('seed')
+        self.fold = self.get('fold')
+        self.smoke = bool(self.get('smoke'))
 
     def get(self, key, default=None):
         "`key` of the result, else of `recipe.json`, else of the recipe's settings"
         places = self.result, self.recipe, self.recipe.get('settings') or {}
         return next((d[key] for d in places if d.get(key) is not None), default)
 
-    @property
-    def judged(self):
-        "Accuracy of the epochs after which the validation set was judged"
-        return self.history.accuracy.dropna()
-
-    @property
-    def epochs(self):
-        "How many epochs the run is to have; None if that is not known"
-        stages = [s.get('epochs') or 1 for s in (self.get('stages') or []) if isinstance(s, dict)]
-        return self.result.get('epochs') or (sum(stages) if stages else None)
-
-    @property
-    def state(self):
-        "'finished', or how many epochs of how many; without a total if that is not known"
-        if self.finished: return 'finished'
-        n = len(self.history)
-        return f'unfinished: {n} of {self.epochs} epochs' if self.epochs else f'{n} epoch{"s"*(n != 1)}'
-
-    @property
-    def label(self):
-        "Recipe, seed and fold in words"
-        parts = [f'{k} {v}' for k, v in (('seed', self.seed), ('fold', self.fold)) if v is not None]
-        return ', '.join([self.name, *parts, *['smoke']*self.smoke])
-
-    @property
-    def published(self):
-        "The published accuracy that this run may be compared with, or None"
-        figure = self.get('seed_figure') or {}
-        return None if self.smoke or 'loss' in str(figure.get('metric')) else figure.get('value')
-
-    @property
-    def published_line(self):
-        "What to draw beside the accuracy: the published log, epoch by epoch, or else the published figure"
-        return self.published if self.published is None else (self.get('seed_figure').get('log') or self.published)
-
-    @property
-    def compared(self):
-        "The metric that the published figure is compared with, and its name"
-        best = 'best epoch' in str((self.get('seed_figure') or {}).get('metric'))
-        return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
-
-    @property
-    def train_seconds(self):
-        seconds = (self.get('seconds') or {}).get('train')
-        return float(self.history.seconds.sum()) if seconds is None else seconds
-
     def metric(self, key): return (self.result.get('metrics') or {}).get(key)
     def __repr__(self): return printable(f'Run({self.label}: {self.state})')
+
+# %% ../nbs/20_runs.ipynb #718951cc
+@patch(as_prop=True)
+def judged(self:Run):
+    "Accuracy of the epochs after which the validation set was judged"
+    return self.history.accuracy.dropna()
+
+@patch(as_prop=True)
+def epochs(self:Run):
+    "How many epochs the run is to have; None if that is not known"
+    stages = [s.get('epochs') or 1 for s in (self.get('stages') or []) if isinstance(s, dict)]
+    return self.result.get('epochs') or (sum(stages) if stages else None)
+
+@patch(as_prop=True)
+def state(self:Run):
+    "'finished', or how many epochs of how many; without a total if that is not known"
+    if self.finished: return 'finished'
+    n = len(self.history)
+    return f'unfinished: {n} of {self.epochs} epochs' if self.epochs else f'{n} epoch{"s"*(n != 1)}'
+
+@patch(as_prop=True)
+def label(self:Run):
+    "Recipe, seed and fold in words"
+    parts = [f'{k} {v}' for k, v in (('seed', self.seed), ('fold', self.fold)) if v is not None]
+    return ', '.join([self.name, *parts, *['smoke']*self.smoke])
+
+@patch(as_prop=True)
+def train_seconds(self:Run):
+    seconds = (self.get('seconds') or {}).get('train')
+    return float(self.history.seconds.sum()) if seconds is None else seconds
+
+# %% ../nbs/20_runs.ipynb #b5a4c41d
+@patch(as_prop=True)
+def published(self:Run):
+    "The published accuracy that this run may be compared with, or None"
+    figure = self.get('seed_figure') or {}
+    return None if self.smoke or 'loss' in str(figure.get('metric')) else figure.get('value')
+
+@patch(as_prop=True)
+def published_line(self:Run):
+    "What to draw beside the accuracy: the published log, epoch by epoch, or else the published figure"
+    return self.published if self.published is None else (self.get('seed_figure').get('log') or self.published)
+
+@patch(as_prop=True)
+def compared(self:Run):
+    "The metric that the published figure is compared with, and its name"
+    best = 'best epoch' in str((self.get('seed_figure') or {}).get('metric'))
+    return ('accuracy_best', 'best epoch') if best else ('accuracy_last', 'last epoch')
 
 # %% ../nbs/20_runs.ipynb #85472e83
 def load_runs(
@@ -261,6 +267,7 @@ def _series(h, what):
     lines = {k: np.array(y, dtype=float) for k, y in lines.items()}
     return {k: y for k, y in lines.items() if np.isfinite(y).any()}
 
+# %% ../nbs/20_runs.ipynb #3488a33f
 def draw_panel(
     ax, # where to draw
     h:pd.DataFrame, # the history of a run
@@ -268,13 +275,15 @@ def draw_panel(
     figure=None, # the published figure: one number, or a list with one an epoch
 ):
     "Draw one panel of the curves of a history"
-    x, lines = np.arange(1, len(h)+1), _series(h, what)
+    x = np.arange(1, len(h)+1)
+    lines = _series(h, what)
     markers = dict(marker='o', ms=3) if len(x) < 8 else {}
     for i, (name, y) in enumerate(lines.items()):
         ax.plot(x, y, label=name, lw=1.6, color=_colors.get(name, f'C{i}'), **markers)
     stage = h.stage.fillna(-1).values
     for s in x[1:][stage[1:] != stage[:-1]]: ax.axvline(s-.5, lw=.7, ls=':', color='gray')
-    seed, style = np.atleast_1d([] if figure is None else figure), dict(lw=1, ls='--', color='C2', label='published')
+    seed = np.atleast_1d([] if figure is None else figure)
+    style = dict(lw=1, ls='--', color='C2', label='published')
     if len(seed) == 1: ax.axhline(seed[0], **style)
     elif len(seed): ax.plot(np.arange(1, len(seed)+1), seed, **style)
     values = np.concatenate([y[np.isfinite(y)] for y in lines.values()])
@@ -287,6 +296,7 @@ def draw_panel(
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(lines) + len(seed) > 1: ax.legend(frameon=False, fontsize=8)
 
+# %% ../nbs/20_runs.ipynb #f12041f8
 def history_panels(
     h:pd.DataFrame, # the history of a run
     figure=None, # the published figure, for the panel of accuracy

@@ -136,6 +136,7 @@ def _reading(archive):
         if getattr(e, 'errno', None): raise   # the disk's fault, not the archive's
         raise InputError(f'{archive}: damaged, or not an archive ({_said(e)}); fetch it again') from e
 
+# %% ../nbs/05_sources.ipynb #8e87380d
 @contextmanager
 def _progress(total, instant=2**20):
     "A progress bar to `update`, gone when the block ends; silent where nobody looks, and for `instant` work"
@@ -145,9 +146,11 @@ def _progress(total, instant=2**20):
     try: yield bar
     finally: bar.update(total+1)
 
+# %% ../nbs/05_sources.ipynb #7066d881
 def _extract(archive, dest, root=''):
     "Write the files below `root` of the zip or tar `archive` into the empty folder `dest`"
-    archive, root = Path(archive), PureWindowsPath(root).parts
+    archive = Path(archive)
+    root = PureWindowsPath(root).parts
     size = archive.stat().st_size
     left = limit = max(64 * 2**20, 30*size)
     def spend(n):
@@ -160,7 +163,7 @@ def _extract(archive, dest, root=''):
         for name, accepted, file in entries:
             path = PureWindowsPath(name)
             target = Path(dest, *path.parts[len(root):])
-            refuse = lambda why: InputError(f'{archive}: refused, {name!r} {why}')
+            def refuse(why): return InputError(f'{archive}: refused, {name!r} {why}')
             if path.anchor or '..' in path.parts: raise refuse('leads out of the folder')
             if not accepted: raise refuse('is a link or a special file')
             bar.update(f.tell())
