@@ -20,9 +20,9 @@ def judge(run, looks):
     from fastai.vision.all import set_seed
     from visionkit.all import Predictions, kfolds, load_weights, quiet
     from visionkit.recipes.characters import characters_fast
-    from visionkit.experiment import recipe_learner
-    folds = kfolds(5, seed=characters_fast.split.kwargs['seed'])
-    learn = quiet(recipe_learner(characters_fast, folds[run.fold]))
+    from visionkit.assemble import recipe_learner, run_items
+    folds = kfolds(5, seed=characters_fast.data.split.kwargs['seed'])
+    learn = quiet(recipe_learner(characters_fast, run_items(characters_fast, folds[run.fold])))
     load_weights(learn.model, run.path/'model.safetensors')
     set_seed(run.seed) # of the looks
     seen = []

@@ -1,5 +1,6 @@
 "Reports and scoreboards on files that a notebook cell has no room for: hostile, damaged, unfinished, large."
 import base64, io, json, re, subprocess, sys
+from types import SimpleNamespace
 from html.parser import HTMLParser
 import pandas as pd, pytest
 from visionkit.core import InputError
@@ -39,7 +40,7 @@ def result(last=.9, vocab=('a', 'b'), **kw):
 
 def run_folder(path, res=None, rows=None, about=None, thumbs=None):
     path.mkdir(parents=True)
-    settings = dict(params=30_000, stages=[dict(epochs=4), dict(epochs=2)], source='digits')
+    settings = dict(params=30_000, stages=[dict(epochs=4), dict(epochs=2)], data=dict(source='digits'))
     (path/'recipe.json').write_text(json.dumps(about or dict(recipe='toy', seed=3, smoke=False, settings=settings)))
     if rows: pd.DataFrame(rows).assign(lr=[json.dumps(r['lr']) for r in rows]).to_csv(path/'history.csv', index=False)
     if res: (path/'result.json').write_text(json.dumps(res))
@@ -99,7 +100,7 @@ def test_hostile_text_stays_text(tmp_path):
                  hardware=dict(HARDWARE, cpu=evil, gpu=evil))
     forged = ['"><script>alert(1)</script>', base64.b64encode(b'<svg onload=alert(1)>').decode(), 7]
     thumbs = {w['path']: t for w, t in zip(res['worst'], forged)}
-    about = dict(recipe=evil, settings=dict(source=evil))
+    about = dict(recipe=evil, settings=dict(data=dict(source=evil)))
     p = page([run_folder(tmp_path/'toy-0', res, thumbs=thumbs, about=about), run_folder(tmp_path/'toy-1')], tmp_path)
     assert 'script' not in p.tags and not [k for k, _ in p.attrs if k.startswith('on')]
     assert evil.split('"')[0] in p.text
@@ -179,7 +180,8 @@ def test_report_and_scoreboard_do_without_torch():
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 class Toy:
-    name, title, story, source, params, epochs, recipe_hash = 'toy', 'A | toy', 'toys', 'digits', 30_000, 4, 'abc'
+    name, title, story, params, epochs, recipe_hash = 'toy', 'A | toy', 'toys', 30_000, 4, 'abc'
+    data = SimpleNamespace(source='digits')
     seed_figure = dict(value=.95, metric='last | best', source='its log')
     loss, stages = Spec('CrossEntropyLossFlat'), (Stage(epochs=2), Stage(epochs=2))
 
@@ -297,7 +299,8 @@ def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
     import weakref, numpy as np, matplotlib.pyplot as plt
     from PIL import Image
     from visionkit.interpret import Predictions
-    from visionkit.noise import Diagnosis, contact_sheet, label_issues
+    from visionkit.diagnose import Diagnosis
+    from visionkit.noise import contact_sheet, label_issues
     files, decoded, most = photos(tmp_path/'photos', 12), [], []
     def image(i):
         im = Image.open(files[i])
@@ -320,7 +323,7 @@ def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
 
 def test_class_names_in_any_script(tmp_path):
     import matplotlib.pyplot as plt, warnings
-    from visionkit.interpret import drawable
+    from visionkit.pictures import drawable
     with plt.rc_context({'font.family': ['cmr10']}): # it has no Cyrillic, and DejaVu Sans, which is installed, has
         names, fonts = drawable(['Кот', 'cat'])
     assert names == ['Кот', 'cat'] and fonts[0] == 'cmr10' and len(fonts) == 2

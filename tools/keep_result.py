@@ -2,17 +2,17 @@
 import argparse, json, sys
 from pathlib import Path
 from visionkit.core import InputError
-from visionkit.experiment import recipe_dls
+from visionkit.assemble import recipe_dls
 from visionkit.files import atomic_write, result_name, results_dir
 from visionkit.inference import load_run
-from visionkit.plan import get_recipe
+from visionkit.recipe import get_recipe
 
 def refusal(result):
     "Why the result of a run is no figure to keep; None: it is one"
     recipe = get_recipe(result['recipe'])
     if result['smoke'] or result['fold'] == 'all': return 'a smoke or --all run has no figure'
     if result['recipe_hash'] != recipe.recipe_hash: return 'its recipe has changed since'
-    if getattr(recipe.split, 'name', '') == 'KFold' and result['fold'] is None:
+    if getattr(recipe.data.split, 'name', '') == 'KFold' and result['fold'] is None:
         return 'this recipe counts by folds, run it with --fold'
 
 def keep(run, result, target, cams):

@@ -16,13 +16,14 @@ from scipy.special import stdtrit
 from .core import *
 from .files import *
 from .plan import *
+from .recipe import *
 
 # %% ../nbs/19_figures.ipynb #f1940001
 history_columns = 'stage epoch train_loss train_accuracy valid_loss accuracy lr mom seconds'.split()
 _needed = dict(recipe=str, recipe_hash=str, seed=int, params=int, epochs=int, metrics=dict, history=list, seconds=dict,
                hardware=dict, versions=dict)
-_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, fold=(int, str), title=str,
-                commit=str)
+_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, data=dict,
+                before=list, fold=(int, str), title=str, commit=str)
 
 def _is(kind, x):
     "Is `x` of `kind`, or absent? True and False are no numbers"

@@ -14,8 +14,10 @@ from matplotlib.figure import Figure as Canvas
 from .core import *
 from .files import *
 from .plan import *
+from .recipe import *
 from .figures import *
-from .interpret import confused_pairs, confusion_frame, plot_confusion, thumbnail
+from .confusion import confused_pairs, confusion_frame, plot_confusion
+from .pictures import thumbnail
 from .runs import *
 
 # %% ../nbs/21_report.ipynb #91a0d560
@@ -84,13 +86,15 @@ def _run_tiles(run):
 def _facts(run):
     "Where the figures come from"
     hardware, settings = run.get('hardware') or {}, run.recipe.get('settings') or {}
+    images = settings.get('data') or {}
+    needs = {b.get('type'): b.get('recipe') for b in settings.get('before') or () if isinstance(b, dict)}
     dirty = ', with uncommitted changes' if run.get('dirty') else ''
     def seconds(key):
         value = (run.get('seconds') or {}).get(key)
         return None if value is None else f'{value:,.1f} s'
     facts = {'recipe': run.name, 'recipe hash': run.get('recipe_hash'), 'seed': run.seed, 'fold': run.fold,
-             'data': settings.get('source'), 'parameters': _number(run.get('params'), ','),
-             'starting weights': settings.get('init'), 'teacher': settings.get('teacher'),
+             'data': images.get('source') or images.get('folder'), 'parameters': _number(run.get('params'), ','),
+             'starting weights': needs.get('StartFrom'), 'teacher': needs.get('TaughtBy'),
              'precision': run.get('precision'),
              'epochs': f'{len(run.history)}' + (f' of {run.epochs}' if run.epochs else ''),
              'training': f'{run.train_seconds:,.1f} s', 'in all': seconds('total'),
@@ -99,8 +103,7 @@ def _facts(run):
              'memory': f'{hardware["ram"]} GB' if hardware.get('ram') else None,
              'versions': ', '.join(f'{k} {v}' for k, v in (run.get('versions') or {}).items() if v),
              'commit': f'{run.get("commit")[:12]}{dirty}' if run.get('commit') else None, 'started': run.get('started')}
-    known = {k: v for k, v in facts.items() if v not in (None, '')}
-    return h.Table(*[h.Tr(h.Th(k), h.Td(str(v))) for k, v in known.items()], cls='facts')
+    return h.Table(*[h.Tr(h.Th(k), h.Td(str(v))) for k, v in facts.items() if v not in (None, '')], cls='facts')
 
 # %% ../nbs/21_report.ipynb #1d7be1d4
 def _curves(run):

@@ -14,8 +14,9 @@ from .core import *
 from .files import *
 from .fingerprint import *
 from .plan import *
+from .recipe import *
 from .figures import *
-from .interpret import drawable
+from .pictures import drawable
 
 # %% ../nbs/20_runs.ipynb #9959f7e1
 def _json_or_empty(path):

@@ -10,16 +10,17 @@ import matplotlib.pyplot as plt, pandas as pd
 from .core import *
 from .files import *
 from .plan import *
+from .recipe import *
 from .figures import *
-from .plan import get_recipe
+from .recipe import get_recipe
 
 # %% ../nbs/27_scoreboard.ipynb #aff0535b
 def _row(recipe, f):
     "The scoreboard's row of `recipe`, given its `StoredFigure`"
     published = {f'published_{k}': (recipe.seed_figure or {}).get(k) for k in ('value', 'metric', 'source')}
     why = '; '.join(f'{file}: {reason}' for file, reason in f.stale.items())
-    return dict(recipe=recipe.name, title=recipe.title, story=recipe.story, source=recipe.source, params=recipe.params,
-                epochs=recipe.epochs, **published, ours=f.mean(), sd=f.sd(), n=f.n, folds=f.folds,
+    return dict(recipe=recipe.name, title=recipe.title, story=recipe.story, source=recipe.data.source,
+                params=recipe.params, epochs=recipe.epochs, **published, ours=f.mean(), sd=f.sd(), n=f.n, folds=f.folds,
                 interval=f.interval(), best=f.mean('accuracy_best'), dirty=f.dirty, seconds=f.seconds, date=f.date,
                 status='not run' if not (f.runs or f.stale) else f'stale ({why})' if why else 'ok')
 

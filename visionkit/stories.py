@@ -14,9 +14,9 @@ from .files import *
 from .plan import build
 from .sources import get_source
 from .images import open_image
-from .interpret import confused_pairs, confusion_frame
+from .confusion import confused_pairs, confusion_frame
 from .figures import *
-from .experiment import recipe_dls
+from .assemble import recipe_dls
 
 # %% ../nbs/28_stories.ipynb #af24c398
 def _description(recipe): return recipe.title.split(': ')[-1]
@@ -150,8 +150,8 @@ def errors_table(
 def _pictures(recipe, run, cams, layer):
     "Function from the path of a test image to a picture, a file or a path; None if no heat maps are stored"
     if not cams:
-        root = get_source(recipe.source)
-        if recipe.test: root = root.parent # with a second source, paths start at the folder that holds both
+        root = get_source(recipe.data.source)
+        if recipe.data.test: root = root.parent # with a second source, paths start at the folder that holds both
         return lambda path: root/path
     file = results_dir()/recipe.name/f'{result_name(run)}{f".{layer}" if layer else ""}.cams'
     if not file.exists(): return None

@@ -96,7 +96,7 @@ _once = MixHandler, MixedPrecision, EMA, ProgressiveResize, ValidateLast, Distil
 
 def _names(cbs, *types): return [type(c).__name__ for c in cbs if isinstance(c, types)]
 
-def check_cbs(stage, cbs):
+def check_callbacks(stage, cbs):
     "`InputError` if a callback, of `stage` or of `cbs`, contradicts the stage or another callback"
     cbs = [_made(c) for c in (*cbs, *stage.cbs, *([MixUp()] if stage.mixup else []))]
     if other := next((c for c in cbs if not isinstance(c, Callback)), None):
@@ -169,7 +169,7 @@ def _check_stage(learn, stage, cbs, dls_at, out):
     "`InputError` if `learn` cannot be trained by `stage`"
     if stage.size is not None and not dls_at:
         raise InputError(f'size={stage.size} needs `dls_at`, which makes the loaders of a stage')
-    check_cbs(stage, cbs)
+    check_callbacks(stage, cbs)
     cbs = [*cbs, *map(_made, stage.cbs)]
     _check_mixable(learn, stage, cbs)
     _check_watched(learn, stage, cbs)

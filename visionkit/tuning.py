@@ -13,10 +13,12 @@ from fastai.vision.all import set_seed
 from .core import *
 from .files import *
 from .plan import *
+from .recipe import *
 from .callbacks import AutoPrecision, opt_func_of
 from .finder import *
 from .train import *
-from .experiment import full_float32, flushed_denormals, recipe_learner, run_candidate
+from .assemble import recipe_learner
+from .experiment import full_float32, flushed_denormals, run_candidate
 
 # %% ../nbs/23_tuning.ipynb #bddbaec2
 def tune(
@@ -30,12 +32,13 @@ def tune(
     "Train a candidate on its `tune` split and put what came out on record"
     if recipe.tune is None:
         raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
-    if recipe.init and get_recipe(recipe.init).source == recipe.source:
-        raise InputError(f'{recipe.name} starts from a run of {recipe.init}, which saw the images that `tune` '
-                         'holds out: tune it without `init`')
+    start = recipe.need(StartFrom)
+    if start and get_recipe(start.recipe).data.source == recipe.data.source:
+        raise InputError(f'{recipe.name} starts from a run of {start.recipe}, which saw the images that `tune` '
+                         'holds out: tune it without `StartFrom`')
     check_whole('seed', seed, 0, 2**32 - 1)
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
-    recipe = replace(recipe, split=split, test=None)
+    recipe = replace(recipe, data=replace(recipe.data, split=split, test=None))
     path = user_path(csv or results_dir()/'tuning'/f'{recipe.name}.csv')
     check_outputs(path)
     rows = read_table(path, 'recipe_hash', 'seed').to_dict('records') if path.exists() else []
@@ -64,7 +67,7 @@ def lr_sweep(
     if not 0 < check_number('start_lr', start_lr) < check_number('end_lr', end_lr):
         raise InputError(f'start_lr={start_lr}, end_lr={end_lr}: give two rates above 0, the lower one first')
     if path: check_outputs(path)
-    odd = [k for o, names in ((recipe, ('init', 'teacher', 'noise')), (stage, ('freeze', 'clip', 'mixup')))
+    odd = [k for o, names in ((recipe, ('before',)), (stage, ('freeze', 'clip', 'mixup')))
            for k in names if getattr(o, k)]
     odd += [str(c) for c in stage.cbs if getattr(c, 'name', '') != 'EMA'] # an average has no part in a sweep
     if odd: raise InputError(f'{recipe.name} begins with `{odd[0]}`, which a sweep leaves out: use `find_lr`')

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 
 # %% ../../nbs/recipes/characters.ipynb #a4e6dc75
@@ -25,9 +26,10 @@ def _stage(size, bs, epochs, lr, **kwargs):
 
 focal = Spec('BatchFocalLoss')
 characters = register(Recipe(
-    'characters', '62 handwritten characters by progressive resizing, ResNet18', 'characters', source='characters',
+    'characters', '62 handwritten characters by progressive resizing, ResNet18', 'characters',
+    data=ImageSet('characters', Spec('StratifiedSplitter', .1, seed=42)),
     model=Spec('resnet18_concat', n_out=62), params=11_736_190, groups=Spec('body_groups'),
-    split=Spec('StratifiedSplitter', .1, seed=42), augment=augment_v1, drop_last=True, precision='auto',
+    augment=augment_v1, drop_last=True, precision='auto',
     stages=(_stage(224, 384, 30, 3e-2),
             _stage(224, 384, 20, [6e-5, 6e-4, 6e-3], mixup=.4, opt=None),
             _stage(299, 256, 18, 1e-2, freeze=True, mixup=.4, loss=focal),
@@ -100,8 +102,8 @@ hand = (Spec('Elastic', .036, fill=1., affine=turn), Spec('StrokeWidth', .5))
 
 characters_fast = register(Recipe(
     'characters-fast', '62 handwritten characters by their strokes, a small network', 'characters',
-    source='characters', n_in=1, model=Spec('StrokeNet', n_out=62), params=834_892,
-    split=Spec('KFold', 0, 5, seed=2), tune=Spec('KFold', 0, 5, seed=1), augment=hand, stats=((1.,), (-1.,)),
+    data=ImageSet('characters', Spec('KFold', 0, 5, seed=2), n_in=1), model=Spec('StrokeNet', n_out=62), params=834_892,
+    tune=Spec('KFold', 0, 5, seed=1), augment=hand, stats=((1.,), (-1.,)),
     drop_last=True, loss=Spec('LabelSmoothingCrossEntropyFlat', eps=.1), precision='auto',
     stages=(Stage((126, 168), bs=64, epochs=60, lr=4e-3, sched=OneCycle(.2), wd=.05, mixup=.2,
                   opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .998),)),),
@@ -137,7 +139,7 @@ look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopq
 
 def fold_confusion():
     "The confusion matrix of all stored folds of `characters-fast` together; None where none is stored"
-    from visionkit.interpret import confusion_frame
+    from visionkit.confusion import confusion_frame
     runs = _folds()
     return confusion_frame([[sum(cells) for cells in zip(*rows)] for rows in zip(*(r['confusion'] for r in runs))],
                            runs[0]['vocab']) if runs else None

@@ -8,6 +8,7 @@ __all__ = ['low_sgd', 'half_stats', 'grey_crops', 'test_note', 's7', 'small', 'a
 # %% ../../nbs/recipes/cifar_dilated.ipynb #3391e7e3
 from ..core import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .cifar_resnet import as_seed, best_stage, ours
 
@@ -23,7 +24,7 @@ def augmented_accuracy(
 ):
     "Accuracy on test images that are augmented as in training, as a further metric of a run"
     from fastai.vision.all import Learner, accuracy, set_seed
-    from visionkit.experiment import recipe_dls
+    from visionkit.assemble import recipe_dls
     from visionkit.inference import load_run
     recipe, model, _ = load_run(folder)
     dls = recipe_dls(recipe, recipe.stages[-1])

@@ -11,10 +11,11 @@ from dataclasses import replace
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 
 # %% ../../nbs/recipes/cifar_resnet.ipynb #53ee3c1e
-on_cifar = dict(source='cifar10', split=Spec('GrandparentSplitter', train_name='train', valid_name='test'),
+on_cifar = dict(data=ImageSet('cifar10', Spec('GrandparentSplitter', train_name='train', valid_name='test')),
                 precision='auto')
 
 def as_seed(

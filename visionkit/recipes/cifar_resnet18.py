@@ -9,6 +9,7 @@ __all__ = ['cutout_26', 's8', 's9', 's10', 'as_run', 'best18']
 from dataclasses import replace
 from ..core import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .cifar_dilated import grey_crops, half_stats, low_sgd, test_note
 from .cifar_resnet import as_seed, cutout_stats, muon_stage, ours

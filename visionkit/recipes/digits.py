@@ -8,12 +8,14 @@ __all__ = ['digits']
 # %% ../../nbs/recipes/digits.ipynb #f743ceb8
 from ..core import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 
 # %% ../../nbs/recipes/digits.ipynb #f8deb645
 digits = register(Recipe(
-    'digits', "scikit-learn's 8×8 digits, a small convnet", 'digits', source='digits', n_in=1,
+    'digits', "scikit-learn's 8×8 digits, a small convnet", 'digits',
+    data=ImageSet('digits', Spec('StratifiedSplitter', .2, seed=42), n_in=1),
     model=Spec('digits_net'), params=24058,
-    split=Spec('StratifiedSplitter', .2, seed=42), stats=((.3053,), (.3760,)),
+    stats=((.3053,), (.3760,)),
     augment=(Spec('BatchAffine', degrees=10, translate=(.1, .1), scale=(.9, 1.1), shear=8, mode='bilinear'),),
     stages=(Stage(bs=64, epochs=30, lr=1e-2, wd=.01),)))

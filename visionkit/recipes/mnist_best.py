@@ -10,6 +10,7 @@ from dataclasses import replace
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .mnist_ladder import on_mnist
 
@@ -51,8 +52,8 @@ teacher = register(Recipe(
     'mnist-teacher', 'a large network to teach the small ones', 'mnist_best', params=318_514,
     model=Spec('trunk_net', n_out=10, width=16, drop=.1), augment=(bend,),
     stages=(Stage(bs=128, epochs=15, lr=3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .998),)),), **_common))
-taught8k = register(replace(best8k, name='mnist-taught8k', title='mnist-best8k with a teacher', teacher='mnist-teacher',
-                            stages=(_stage(Spec('Distil', .9, 2.)),)))
+taught8k = register(replace(best8k, name='mnist-taught8k', title='mnist-best8k with a teacher',
+                            before=(TaughtBy('mnist-teacher'),), stages=(_stage(Spec('Distil', .9, 2.)),)))
 
 # %% ../../nbs/recipes/mnist_best.ipynb #d57857b1
 def best_table():
@@ -74,7 +75,7 @@ def frontier():
     import pandas as pd
     rows = []
     for r in recipes().values():
-        if r.source != 'mnist': continue
+        if r.data.source != 'mnist': continue
         ours = pd.Series([100*(1 - o['metrics']['accuracy_last']) for o in stored_runs(r)], dtype=float)
         rows.append(dict(recipe=r.name, story=r.story, params=r.params, ours=ours.mean(), n=len(ours),
                          published=100*(1 - r.seed_figure['value']) if r.seed_figure else None))

@@ -8,6 +8,7 @@ __all__ = ['s4', 'rotation', 'f1', 'f2', 'f3', 'f4', 'steps']
 # %% ../../nbs/recipes/mnist_eva.ipynb #5f3d519a
 from ..core import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .mnist_ladder import on_mnist, sgd
 

@@ -9,11 +9,12 @@ __all__ = ['on_mnist', 'sgd', 'step0', 'step1', 'step2', 'step3', 'step4', 'jitt
 # %% ../../nbs/recipes/mnist_ladder.ipynb #f743ceb8
 from ..core import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 
 # %% ../../nbs/recipes/mnist_ladder.ipynb #9073b023
-on_mnist = dict(source='mnist', n_in=1, split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
-                stats=((.1307,), (.3081,)))
+_publishers = Spec('GrandparentSplitter', train_name='training', valid_name='testing')
+on_mnist = dict(data=ImageSet('mnist', _publishers, n_in=1), stats=((.1307,), (.3081,)))
 sgd = Stage(bs=128, epochs=15, lr=.01, sched=Constant(), opt=Spec('torch.optim.SGD', momentum=.9))
 
 def ladder_step(

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .characters import adam_v1, augment_v1, cycle_v1
 
@@ -18,7 +19,7 @@ from .characters import adam_v1, augment_v1, cycle_v1
 def _as_run(name, title, model, lr, figure, sched=cycle_v1, **kwargs):
     resnet = dict(model=Spec('resnet18_concat', n_out=10), params=11_709_514, groups=Spec('body_groups'))
     return register(Recipe(
-        f'noisy-digits-{name}', title, 'noisy_digits', source='noisy_digits', test='mnist', augment=augment_v1,
+        f'noisy-digits-{name}', title, 'noisy_digits', data=ImageSet('noisy_digits', test='mnist'), augment=augment_v1,
         drop_last=True, **{**resnet, **model}, stages=(Stage(28, 512, 10, lr, sched, opt=adam_v1),),
         seed_figure=dict(value=figure, metric='test accuracy, last epoch', source='seed 000, part 3, stored log'),
         **kwargs))
@@ -26,13 +27,14 @@ def _as_run(name, title, model, lr, figure, sched=cycle_v1, **kwargs):
 _cnn = dict(model=Spec('strided_cnn'), params=12_270, groups=None)
 cnn = _as_run('cnn', 'wrong labels, a small CNN, one cycle', _cnn, 4e-1, .0031)
 cnn_fit = _as_run('cnn-fit', 'wrong labels, the small CNN goes on at a constant rate', _cnn, 4e-1, .0099, Constant(),
-                  init='noisy-digits-cnn',
+                  before=(StartFrom('noisy-digits-cnn'),),
                   notes='The published table lists this run under random weights; '
                         'its notebook continues the one-cycle run.')
 random_start = _as_run('resnet18', 'wrong labels, ResNet18 from random weights', {}, 2e-2, .0007)
-from_2a = _as_run('from-2a', "wrong labels, ResNet18 from the drawn digits' weights", {}, 4e-2, .0003, init='digits62')
+from_2a = _as_run('from-2a', "wrong labels, ResNet18 from the drawn digits' weights", {}, 4e-2, .0003,
+                  before=(StartFrom('digits62'),))
 from_2b = _as_run('from-2b', "wrong labels, ResNet18 from weights that know MNIST", {}, 3e-2, .0000,
-                  init='mnist-pretrained')
+                  before=(StartFrom('mnist-pretrained'),))
 as_run = [cnn, cnn_fit, random_start, from_2a, from_2b]
 
 # %% ../../nbs/recipes/noisy_digits.ipynb #53d542a1
@@ -65,9 +67,11 @@ def recovered(
 
 noisy_digits = register(Recipe(
     'noisy-digits', 'the truth from wrong labels: diagnosis, then forward correction', 'noisy_digits',
-    source='noisy_digits', test='mnist', n_in=1, model=Spec('trunk_net', n_out=10, width=16, drop=.1), params=318_514,
+    data=ImageSet('noisy_digits', test='mnist', n_in=1),
+    model=Spec('trunk_net', n_out=10, width=16, drop=.1), params=318_514,
     augment=_hand, stats=((.1307,), (.3081,)), drop_last=True, precision='auto',
-    noise=(Stage(28, 512, 5, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .98),)),), loss=Spec('ForwardLoss'), tta=4,
+    before=(DiagnoseLabels((Stage(28, 512, 5, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .98),)),)),),
+    loss=Spec('ForwardLoss'), tta=4,
     stages=(Stage(28, 128, 24, 3e-3, wd=.02, opt=_adam, cbs=(Spec('EMA', .998),)),),
     score=Spec('recovered'),
     seed_figure=dict(value=.0099, metric='test accuracy, last epoch, best of five',

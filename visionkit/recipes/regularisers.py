@@ -10,6 +10,7 @@ from dataclasses import replace
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .mnist_eva import rotation
 from .mnist_ladder import on_mnist, sgd

@@ -10,37 +10,42 @@ __all__ = ['digits62', 'scratch', 'pretrained', 'scratch_lower', 'pretrained_low
 from ..core import *
 from ..files import *
 from ..plan import *
+from ..recipe import *
 from ..figures import *
 from .characters import adam_v1, augment_v1, cycle_v1
 from .mnist_best import view
 
 # %% ../../nbs/recipes/transfer.ipynb #fefd5d09
 digits62 = register(Recipe(
-    'digits62', 'the ten digits of the 62 characters, ResNet18', 'transfer', source='characters',
-    classes=tuple('0123456789'), model=Spec('resnet18_concat', n_out=10), params=11_709_514,
-    groups=Spec('body_groups'), split=Spec('StratifiedSplitter', .1, seed=42), augment=augment_v1, drop_last=True,
+    'digits62', 'the ten digits of the 62 characters, ResNet18', 'transfer',
+    data=ImageSet('characters', Spec('StratifiedSplitter', .1, seed=42), classes=tuple('0123456789')),
+    model=Spec('resnet18_concat', n_out=10), params=11_709_514,
+    groups=Spec('body_groups'), augment=augment_v1, drop_last=True,
     stages=(Stage(56, 128, 40, 1e-1, cycle_v1, opt=adam_v1), Stage(56, 128, 15, [6e-7, 3.46e-5, 2e-3], cycle_v1)),
     seed_figure=dict(value=.925, metric='validation accuracy, last epoch, 40 images',
                      source='seed 000, part 2a, stored log'),
     notes='The published image size is not on record: 56 pixels here.'))
 
 # %% ../../nbs/recipes/transfer.ipynb #2faaec4d
+_mnist_images = ImageSet('mnist', Spec('GrandparentSplitter', train_name='training', valid_name='testing'))
+
 def _mnist(name, title, figure=None, lr=4e-2, augment=augment_v1, cbs=(), **kwargs):
     published = None
     if figure: published = dict(value=figure, metric='test accuracy, last epoch',
                                 source='seed 000, part 2b, stored log')
     return register(Recipe(
-        name, title, 'transfer', source='mnist', model=Spec('resnet18_concat', n_out=10), params=11_709_514,
-        groups=Spec('body_groups'), split=Spec('GrandparentSplitter', train_name='training', valid_name='testing'),
-        augment=augment, drop_last=True, stages=(Stage(28, 64, 5, lr, cycle_v1, opt=adam_v1, cbs=cbs),),
+        name, title, 'transfer', data=_mnist_images, model=Spec('resnet18_concat', n_out=10), params=11_709_514,
+        groups=Spec('body_groups'), augment=augment, drop_last=True,
+        stages=(Stage(28, 64, 5, lr, cycle_v1, opt=adam_v1, cbs=cbs),),
         seed_figure=published, **kwargs))
 
 scratch = _mnist('mnist-scratch', 'MNIST from random weights, ResNet18, 5 epochs', .9923)
-pretrained = _mnist('mnist-pretrained', "MNIST from the digits' weights, ResNet18, 5 epochs", .9945, init='digits62',
+pretrained = _mnist('mnist-pretrained', "MNIST from the digits' weights, ResNet18, 5 epochs", .9945,
+                    before=(StartFrom('digits62'),),
                     notes="Only the weights are taken over; fastai 1 also took the optimiser's averages.")
 scratch_lower = _mnist('mnist-scratch-lower', 'MNIST from random weights, a ninth of the rate', lr=4.37e-3)
 pretrained_lower = _mnist('mnist-pretrained-lower', "MNIST from the digits' weights, a ninth of the rate",
-                          lr=4.37e-3, init='digits62')
+                          lr=4.37e-3, before=(StartFrom('digits62'),))
 
 # %% ../../nbs/recipes/transfer.ipynb #e3189cfc
 def _best(name, title, **kwargs):
@@ -49,7 +54,7 @@ def _best(name, title, **kwargs):
 
 scratch_best = _best('mnist-scratch-best', 'MNIST from random weights, moved digits, averaged weights')
 pretrained_best = _best('mnist-pretrained-best', "MNIST from the digits' weights, moved digits, averaged weights",
-                        init='digits62')
+                        before=(StartFrom('digits62'),))
 mnist_recipes = [scratch, pretrained, scratch_lower, pretrained_lower, scratch_best, pretrained_best]
 
 # %% ../../nbs/recipes/transfer.ipynb #0c6ec943
@@ -61,7 +66,7 @@ def plot_transfer(
     ax = ax or plt.subplots(figsize=(8, 3.4), layout='constrained')[1]
     for i, recipe in enumerate(mnist_recipes):
         values = [100*x for x in figure(recipe).values()]
-        color = 'tab:blue' if recipe.init else 'tab:orange'
+        color = 'tab:blue' if recipe.before else 'tab:orange'
         ax.plot([i]*len(values), values, 'o', color=color, ms=5, alpha=.8)
         if recipe.seed_figure:
             ax.plot([i + .12], [100*recipe.seed_figure['value']], 'o', mfc='none', color='black', ms=6)
