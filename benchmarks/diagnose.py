@@ -12,7 +12,7 @@ from pathlib import Path
 def kinds(k):
     "name → P(given | true) for `k` classes"
     import numpy as np
-    from visionkit.noise import noise_matrix
+    from visionkit.transition import noise_matrix
     biased = np.full((k, k), .3/(k - 2))
     for i in range(k): biased[i, i], biased[i, (i + 3) % k] = 0, .7
     return {'none': np.eye(k),

@@ -1,6 +1,6 @@
 """Sphinx's pages from nbs/: hidden cells left out, nbdev's directives honoured, what a module exports shown by signature.
 `tools/site` runs `pages.py FOLDER`, then Sphinx. No notebook is run and no module imported."""
-import ast, shutil, sys, tokenize
+import ast, re, shutil, sys, tokenize
 from copy import copy
 from io import StringIO
 from pathlib import Path
@@ -53,7 +53,8 @@ def document(node, comments, module, seen, owner='', fence='```````'):
     is_class = isinstance(node, ast.ClassDef)
     is_property = any(d in ('property', 'patch(as_prop=True)') for d in decorators(node))
     kind = 'class' if is_class else 'property' if is_property else 'method' if owner else 'function'
-    name = owner + node.name
+    renamed = [re.search(r"^patch\(.*nm='(\w+)'", d) for d in decorators(node)]
+    name = owner + next((m[1] for m in renamed if m), node.name)
     args = arguments(node)
     returns = getattr(node, 'returns', None)
     signature = '' if is_property else f'({ast.unparse(args)})' + (f' -> {ast.unparse(returns)}' if returns else '')
@@ -88,7 +89,7 @@ def page(path):
         else: cell.source = cell.source.replace('](../results/README.md)', '](scoreboard.md)').replace('](../CONTRIBUTING.md)', '](CONTRIBUTING.md)')
         removed = [part for key, part in (('echo', 'input'), ('output', 'output')) if found.get(key) == 'false']
         cell.metadata['tags'] = [f'remove-{part}' for part in removed]
-        cells += exported(cell, module, seen) if module and 'export' in found else [cell]
+        cells += exported(cell, module, seen) if module and {'export', 'exporti'} & found.keys() else [cell]
     nb.cells = cells
     return nb
 

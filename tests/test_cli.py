@@ -48,7 +48,7 @@ def test_fast_answers(shell):
     code = "import sys, resource; from visionkit.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n" \
            "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, 'torch' in sys.modules)"
     for words in (['--help'], ['list'],
-                  *([c, '--help'] for c in 'list fetch run report evaluate predict inspect labels scoreboard'.split())):
+                  *([c, '--help'] for c in 'list fetch run report evaluate predict export inspect labels scoreboard'.split())):
         seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True,
                                         text=True).stdout.splitlines()[-1].split()
         assert torch == 'False' and float(seconds) < 1, words
@@ -180,8 +180,8 @@ def test_a_recipe_of_ones_own_in_place_of_another():
 @pytest.fixture
 def no_training(monkeypatch):
     "What is wrong with the input must come to light before any network is trained"
-    import visionkit.noise
-    monkeypatch.setattr(visionkit.noise, '_fold', lambda *args: pytest.fail('trained first'))
+    import visionkit.folds
+    monkeypatch.setattr(visionkit.folds, '_fold', lambda *args: pytest.fail('trained first'))
 
 @pytest.fixture
 def command(capsys, tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_an_unreadable_image_is_named_before_the_training(command, tmp_path, mon
 
 def test_a_table_as_folder_and_its_own_issues_as_trusted(tmp_path):
     from visionkit.data import image_items
-    from visionkit.noise import named_items, trusted_images
+    from visionkit.folds import named_items, trusted_images
     folder = two_classes(tmp_path/'mine')
     rows = [(f'mine/{p}', c) for p, c in GOOD] + [(str(folder/p), c) for p, c in GOOD]
     (tmp_path/'list.csv').write_text('path,label\n' + ''.join(f'{p},{c}\n' for p, c in rows))
@@ -265,9 +265,9 @@ def fake_fold(learn_at, source, splitter, stages, out):
 
 def test_names_come_back_from_issues(command, tmp_path, monkeypatch):
     "A class that a spreadsheet would run, and names with line breaks, tabs and colours"
-    import pandas as pd, visionkit.noise
+    import pandas as pd, visionkit.folds
     from visionkit.data import relabel
-    monkeypatch.setattr(visionkit.noise, '_fold', fake_fold)
+    monkeypatch.setattr(visionkit.folds, '_fold', fake_fold)
     folder = two_classes(tmp_path/'mine', 6, ('=1+1', 'dog'))
     for i, name in enumerate(['\r', '\n', '\t', '\x1b[31m', ',";']):
         (folder/'dog'/f'{i}.png').rename(folder/'dog'/f'{i}{name}.png')
@@ -288,13 +288,13 @@ def test_names_come_back_from_issues(command, tmp_path, monkeypatch):
     lambda t, m: t['probs'].mul_(.5), lambda t, m: m.pop('seconds'), lambda t, m: m.update(seconds='x'),
     lambda t, m: m.clear()])
 def test_edited_folds_are_refused_before_the_training(tmp_path, monkeypatch, change):
-    import visionkit.noise
+    import visionkit.folds
     from safetensors import safe_open
     from safetensors.torch import load_file, save
     from visionkit.core import InputError
-    from visionkit.noise import oof_preds
+    from visionkit.folds import oof_preds
     folder, file = two_classes(tmp_path/'mine', 6, ('=1+1', 'dog')), tmp_path/'oof'/'fold1.safetensors'
-    monkeypatch.setattr(visionkit.noise, '_fold', fake_fold)
+    monkeypatch.setattr(visionkit.folds, '_fold', fake_fold)
     first = oof_preds(folder, out=tmp_path/'oof')
     with safe_open(file, 'np') as f: meta = f.metadata()
     data = load_file(file)
@@ -304,18 +304,18 @@ def test_edited_folds_are_refused_before_the_training(tmp_path, monkeypatch, cha
     change(data, meta)
     file.write_bytes(save(data, metadata=meta))
     (tmp_path/'oof'/'fold0.safetensors').unlink()
-    monkeypatch.setattr(visionkit.noise, '_fold', lambda *args: pytest.fail('trained first'))
+    monkeypatch.setattr(visionkit.folds, '_fold', lambda *args: pytest.fail('trained first'))
     with pytest.raises(InputError, match='fold1.safetensors'): oof_preds(folder, out=tmp_path/'oof')
 
 def test_a_learner_must_hold_out_what_it_is_told(tmp_path, monkeypatch):
-    import visionkit.noise
+    import visionkit.folds
     from visionkit.core import InputError
     def careless(*args):
         held, p, names, seconds = fake_fold(*args)
         return held[1:], p[1:], names, seconds
-    monkeypatch.setattr(visionkit.noise, '_fold', careless)
+    monkeypatch.setattr(visionkit.folds, '_fold', careless)
     with pytest.raises(InputError, match='3 images were in no fold'):
-        visionkit.noise.oof_preds(two_classes(tmp_path/'mine', 6, ('=1+1', 'dog')))
+        visionkit.folds.oof_preds(two_classes(tmp_path/'mine', 6, ('=1+1', 'dog')))
 
 @pytest.fixture(scope='module')
 def smoke_run(tmp_path_factory):

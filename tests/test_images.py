@@ -258,7 +258,7 @@ def test_other_arrays_are_refused_in_one_line(o):
 
 def test_gradcam_takes_one_image(judges):
     pytest.importorskip('pytorch_grad_cam')
-    from visionkit.interpret import gradcam
+    from visionkit.heatmaps import gradcam
     folder, (_, learn) = judges
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                         nn.Linear(4, 2))

@@ -299,7 +299,8 @@ def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
     import weakref, numpy as np, matplotlib.pyplot as plt
     from PIL import Image
     from visionkit.interpret import Predictions
-    from visionkit.noise import Diagnosis, contact_sheet, label_issues
+    from visionkit.diagnose import Diagnosis
+    from visionkit.noise import contact_sheet, label_issues
     files, decoded, most = photos(tmp_path/'photos', 12), [], []
     def image(i):
         im = Image.open(files[i])
@@ -322,7 +323,7 @@ def test_pictures_are_decoded_one_at_a_time_and_kept_small(tmp_path):
 
 def test_class_names_in_any_script(tmp_path):
     import matplotlib.pyplot as plt, warnings
-    from visionkit.interpret import drawable
+    from visionkit.pictures import drawable
     with plt.rc_context({'font.family': ['cmr10']}): # it has no Cyrillic, and DejaVu Sans, which is installed, has
         names, fonts = drawable(['Кот', 'cat'])
     assert names == ['Кот', 'cat'] and fonts[0] == 'cmr10' and len(fonts) == 2

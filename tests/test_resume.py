@@ -80,6 +80,7 @@ FULL = '''
 import resource, sys
 from fastai.vision.all import *
 from visionkit.all import *
+from visionkit.checkpoint import write_history
 dls = image_block(None, 1, splitter=StratifiedSplitter(.2)).dataloaders(get_source('digits'), bs=256, dl_type=CachedDL)
 dls.one_batch()
 def train(out, kb=None):

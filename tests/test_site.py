@@ -70,12 +70,15 @@ class Door:
     glass:bool=False
 @patch
 def open(self:Room, door:Door): "Let air in"
+@patch(nm='leave')
+def leave_room(self:Room): "Through the door"
 @patch(as_prop=True)
 def doors(self:Room): "All of them"''') if c.cell_type == 'markdown']
     heads = [re.findall(r'\{py:.*', t) for t in texts]
     assert heads == [['{py:class} Room(wide: int, high=3)', "{py:method} Room.paint(colour='white')",
                       '{py:property} Room.area'], ['{py:class} Door(width: float, glass: bool=False)'],
-                     ['{py:method} Room.open(door: Door)'], ['{py:property} Room.doors']]
+                     ['{py:method} Room.open(door: Door)'], ['{py:method} Room.leave()'],
+                     ['{py:property} Room.doors']]
     assert '| `wide` | `int` |  | metres |' in texts[0] and '| `width` | `float` |  | metres |' in texts[1]
 
 def test_a_function_that_grows_is_indexed_once(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 "Training as it is used: interrupted, resumed, beside other runs, with callbacks of all sorts, and by mistake."
-import os, subprocess, sys, warnings
+import importlib, os, subprocess, sys, warnings
+from types import ModuleType
 from pathlib import Path
 import pandas as pd, pytest, torch
 from fastai.vision.all import *
 from conftest import MAIN
 from visionkit.all import *
+from visionkit.checkpoint import plain
 
 for name in [n for n in globals() if n.startswith('test')]: del globals()[name] # functions that pytest takes for tests
 
@@ -186,6 +188,71 @@ def test_find_lr_leaves_the_learner_as_it_was(make, fitted, error):
 @pytest.mark.parametrize('bad', [dict(start_lr=1., end_lr=.1), dict(start_lr=0), dict(num_it=0), dict(num_it='9')])
 def test_find_lr_arguments(make, bad):
     with pytest.raises(InputError): make().find_lr(**bad)
+
+# Loggers of fastai over stages
+
+@pytest.fixture
+def tensorboard(monkeypatch):
+    "fastai's `TensorBoardCallback` with a writer that keeps what it is given: (folder, name, step) in `.log`"
+    class Writer:
+        log = []
+        def __init__(self, log_dir=None): self.log_dir = log_dir or f'runs/{len(self.log)}'
+        def add_scalar(self, name, value, step): self.log.append((self.log_dir, name, step))
+        def close(self): pass
+    names = ['tensorboard', 'torch.utils.tensorboard', 'fastai.callback.tensorboard']
+    for name in names: monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in names[:2]: monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules[names[1]].SummaryWriter = Writer
+    made = importlib.import_module(names[2])
+    yield SimpleNamespace(log=Writer.log, make=partial(made.TensorBoardCallback, trace_model=False, log_preds=False))
+    del sys.modules[names[2]]
+
+two_stages = [Stage(bs=4, epochs=2), Stage(bs=4, epochs=4)]
+
+def steps(log, name): return [step for _, n, step in log if n == name]
+
+@pytest.mark.parametrize('log_dir', [None, 'logs'])
+def test_tensorboard_counts_steps_on(make, tensorboard, log_dir):
+    learn = make(cbs=tensorboard.make(log_dir))
+    learn.fit_stages(two_stages, make.dls_at)
+    n = len(learn.dls.train)
+    assert [*dict.fromkeys(steps(tensorboard.log, 'train_loss'))] == [*range(1, 6*n + 1)]
+    assert steps(tensorboard.log, 'accuracy') == [*range(n, 6*n + 1, n)]
+    folders = {folder for folder, *_ in tensorboard.log}
+    tensorboard.log.append(())
+    learn.fit_stages(two_stages, make.dls_at) # another training
+    again = tensorboard.log[tensorboard.log.index(()) + 1:]
+    assert steps(again, 'accuracy') == [*range(n, 6*n + 1, n)]
+    assert len(folders) == 1 and ({folder for folder, *_ in again} == folders) == (log_dir is not None)
+
+def test_tensorboard_counts_on_in_a_resumed_run(make, tensorboard):
+    interrupted(make(cbs=tensorboard.make('logs')), two_stages, make.dls_at, out='run') # in the fifth epoch
+    tensorboard.log.clear()
+    learn = make(cbs=tensorboard.make('logs'))
+    learn.fit_stages(two_stages, make.dls_at, out='run')
+    n = len(learn.dls.train)
+    assert steps(tensorboard.log, 'accuracy') == [5*n, 6*n] and steps(tensorboard.log, 'train_loss')[0] == 4*n + 1
+
+@pytest.mark.parametrize('append', [False, True])
+@pytest.mark.parametrize('cut', [False, True])
+def test_a_log_has_all_stages(make, append, cut):
+    def learner(): return make(cbs=CSVLogger('log.csv', append=append))
+    if cut: interrupted(learner(), two_stages, make.dls_at, out='run')
+    learn = learner()
+    learn.fit_stages(two_stages, make.dls_at, out='run')
+    log = pd.read_csv('log.csv')
+    assert log.epoch.tolist() == [*range(6)]
+    assert np.allclose(log.accuracy, learn.history.accuracy)
+    if cut or append: return
+    learn.fit_stages(two_stages, make.dls_at, out='another') # another training begins the file anew
+    assert pd.read_csv('log.csv').epoch.tolist() == [*range(6)]
+
+def test_a_stage_that_ends_early_is_counted_as_long_as_it_was(make, tensorboard):
+    early = Stage(bs=4, epochs=6, cbs=EarlyStoppingCallback(min_delta=9., patience=1))
+    learn = make(cbs=[tensorboard.make('logs'), CSVLogger('log.csv')])
+    for out in ('run', 'run'): learn.fit_stages([early, Stage(bs=4)], make.dls_at, out=out)
+    assert steps(tensorboard.log, 'accuracy') == [len(learn.dls.train)*k for k in (1, 2, 3)]
+    assert pd.read_csv('log.csv').epoch.tolist() == [0, 1, 2]
 
 # The history
 

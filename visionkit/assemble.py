@@ -19,8 +19,9 @@ from .sources import *
 from .data import *
 from .cache import CachedDL
 from .augment import * # recipes name its transforms
-from .models import n_params
-from .train import * # recipes name its losses, optimisers and callbacks
+from .models import * # … its networks
+from .transfer import * # … its heads and groups
+from .callbacks import * # … its losses, optimisers and callbacks
 
 # %% ../nbs/22_assemble.ipynb #1c72199a
 def test_folder(

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['char_label', 'LabelledPath', 'folder_items', 'image_items', 'StratifiedSplitter', 'KFold', 'kfolds', 'OpenImage',
-           'CenterResize', 'image_block', 'relabel']
+           'CenterResize', 'image_block', 'relabel', 'loader_files']
 
 # %% ../nbs/06_data.ipynb #6bc8507d
 import os
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import accumulate
 from pathlib import Path
 from fastai.vision.all import *
 from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -211,6 +213,31 @@ def relabel(
         if real not in row: raise InputError(f'{file}: a label, but no such image')
         res.loc[row[real], 'label'] = label
     return res
+
+# %% ../nbs/06_data.ipynb #221588ba
+def _file(item):
+    "The file behind one item of a data set, or None"
+    if isinstance(item, (str, os.PathLike)): return Path(item)
+    if isinstance(item, (pd.Series, dict)):
+        return _file(next((item[k] for k in ('path', 'fname', 'file') if k in item), None))
+    if isinstance(item, (tuple, list)) and len(item): return _file(item[0])
+
+def _items(dl):
+    "The items behind a loader as a list, whatever holds them"
+    items = getattr(dl, 'items', None)
+    if items is None: items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
+    return [r for _, r in items.iterrows()] if isinstance(items, pd.DataFrame) else list(items)
+
+def loader_files(dl):
+    "The file behind each item of `dl`, or None: the first path that the item's own transforms lead to"
+    items = _items(dl)
+    tls = getattr(dl.dataset, 'tls', None)
+    if not items or not tls: return list(map(_file, items))
+    fs = list(tls[0].tfms.fs)
+    def call(o, f): return f(o)
+    steps = enumerate(accumulate(fs, call, initial=items[0])) # as far as needed: the last ones decode
+    k = next((k for k, o in steps if isinstance(o, (str, os.PathLike))), 0)
+    return [_file(reduce(call, fs[:k], o)) for o in items]
 
 # %% ../nbs/06_data.ipynb #d80c492c
 for f in (GrandparentSplitter, RandomSplitter, StratifiedSplitter, KFold): named(f)

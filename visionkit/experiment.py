@@ -22,9 +22,15 @@ from .plan import *
 from .recipe import *
 from .sources import *
 from .data import *
-from .models import load_body
+from .callbacks import *
+from .checkpoint import *
 from .train import *
-from .interpret import Predictions, can_gradcam
+from .interpret import Predictions
+from .heatmaps import can_gradcam
+from .transfer import load_body
+from .transition import soften
+from .folds import *
+from .diagnose import *
 from .noise import *
 from .report import html_report
 from .runs import Run

@@ -20,7 +20,7 @@ from .images import *
 from .sources import *
 from .data import *
 from .cache import CachedDL
-from .train import load_weights
+from .checkpoint import load_weights
 from .interpret import Predictions
 from .assemble import recipe_model
 from .experiment import full_float32

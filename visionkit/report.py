@@ -16,7 +16,8 @@ from .files import *
 from .plan import *
 from .recipe import *
 from .figures import *
-from .interpret import confused_pairs, confusion_frame, plot_confusion, thumbnail
+from .confusion import confused_pairs, confusion_frame, plot_confusion
+from .pictures import thumbnail
 from .runs import *
 
 # %% ../nbs/21_report.ipynb #91a0d560

@@ -16,7 +16,7 @@ from .fingerprint import *
 from .plan import *
 from .recipe import *
 from .figures import *
-from .interpret import drawable
+from .pictures import drawable
 
 # %% ../nbs/20_runs.ipynb #9959f7e1
 def _json_or_empty(path):

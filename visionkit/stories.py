@@ -14,7 +14,7 @@ from .files import *
 from .plan import build
 from .sources import get_source
 from .images import open_image
-from .interpret import confused_pairs, confusion_frame
+from .confusion import confused_pairs, confusion_frame
 from .figures import *
 from .assemble import recipe_dls
 

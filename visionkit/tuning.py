@@ -14,6 +14,8 @@ from .core import *
 from .files import *
 from .plan import *
 from .recipe import *
+from .callbacks import AutoPrecision, opt_func_of
+from .finder import *
 from .train import *
 from .assemble import recipe_learner
 from .experiment import full_float32, flushed_denormals, run_candidate

@@ -139,7 +139,7 @@ look_alikes = {'upper or lower case': [c + c.upper() for c in 'abcdefghijklmnopq
 
 def fold_confusion():
     "The confusion matrix of all stored folds of `characters-fast` together; None where none is stored"
-    from visionkit.interpret import confusion_frame
+    from visionkit.confusion import confusion_frame
     runs = _folds()
     return confusion_frame([[sum(cells) for cells in zip(*rows)] for rows in zip(*(r['confusion'] for r in runs))],
                            runs[0]['vocab']) if runs else None
