@@ -634,6 +634,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'visionkit.inspection._as_table': ('inspection.html#_as_table', 'visionkit/inspection.py'),
                                       'visionkit.inspection._card': ('inspection.html#_card', 'visionkit/inspection.py'),
                                       'visionkit.inspection._copy_scores': ('inspection.html#_copy_scores', 'visionkit/inspection.py'),
+                                      'visionkit.inspection._differ': ('inspection.html#_differ', 'visionkit/inspection.py'),
                                       'visionkit.inspection._distances': ('inspection.html#_distances', 'visionkit/inspection.py'),
                                       'visionkit.inspection._earlier': ('inspection.html#_earlier', 'visionkit/inspection.py'),
                                       'visionkit.inspection._examples': ('inspection.html#_examples', 'visionkit/inspection.py'),

@@ -6,7 +6,7 @@
 __all__ = ['issue_kinds', 'saved_files', 'Issue', 'judge_images', 'class_counts', 'network_features', 'outlier_distances',
            'Inspection', 'inspection_page', 'read_inspection', 'inspect_folder']
 
-# %% ../nbs/18_inspection.ipynb #e55e45da
+# %% ../nbs/18_inspection.ipynb #974ca4b2
 import json, os, time, warnings
 from dataclasses import dataclass
 import numpy as np, pandas as pd
@@ -22,7 +22,7 @@ from .quality import *
 from .pages import *
 from .pictures import *
 
-# %% ../nbs/18_inspection.ipynb #f000ab1c
+# %% ../nbs/18_inspection.ipynb #55c7d69d
 @dataclass(frozen=True)
 class Issue:
     "A kind of fault"
@@ -45,7 +45,7 @@ issue_kinds = {o.name: o for o in (
     Issue('odd_aspect', 'the long side divided by the short one is more than twice the median', .5),
     Issue('outlier', 'far from its ten nearest images by features: above the third quartile + 3 interquartile ranges'))}
 
-# %% ../nbs/18_inspection.ipynb #ded7a476
+# %% ../nbs/18_inspection.ipynb #17356ad0
 def _relative_scores(images):
     "Scores that depend on the other images"
     size = np.sqrt(images.width*images.height)
@@ -69,7 +69,7 @@ def _copy_scores(images, pairs):
         near_copy=similarity*group.isin(has_near), leak=similarity*several(images.split),
         two_labels=similarity*several(images.label))
 
-# %% ../nbs/18_inspection.ipynb #b48c8fa3
+# %% ../nbs/18_inspection.ipynb #3dab35c5
 def judge_images(
     images:pd.DataFrame, # path, label, split, bytes and all that `measure_image` measures
     pairs:pd.DataFrame, # from `find_copies`
@@ -92,7 +92,7 @@ def judge_images(
         table[name], table[f'{name}_score'] = score > limits[name], score.round(6)
     return table.assign(group=group, reason=images.reason)
 
-# %% ../nbs/18_inspection.ipynb #36279ce5
+# %% ../nbs/18_inspection.ipynb #8071b4b9
 def _labelled(folder, files):
     "(labels, splits) of `files`, '' where there are none, and notes on what is left out of the classes"
     with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +114,7 @@ def class_counts(
     total = counts.sum(axis=1).astype(int)
     return counts.drop(columns='', errors='ignore').assign(images=total).sort_values('images', ascending=False)
 
-# %% ../nbs/18_inspection.ipynb #cb9de71d
+# %% ../nbs/18_inspection.ipynb #965345cf
 def network_features(
     learn, # a `Learner`
     files, # paths of images
@@ -142,13 +142,13 @@ def outlier_distances(
     distances[known] = nearest.kneighbors()[0].mean(axis=1) # of the rows themselves, each without itself
     return distances
 
-# %% ../nbs/18_inspection.ipynb #f89de91f
+# %% ../nbs/18_inspection.ipynb #95775bf4
 @dataclass
 class Inspection:
     "What `inspect_folder` finds"
     folder:str
     table:pd.DataFrame # a row an image, of each issue a column of booleans and one of scores
-    pairs:pd.DataFrame # path, copy, kind, similarity, and label and split of both
+    pairs:pd.DataFrame # path, other, kind, similarity, and label and split of both
     notes:list # lines on the folder as a whole
     seconds:float
     images:pd.DataFrame # measurements, to inspect new images `against`
@@ -178,9 +178,11 @@ class Inspection:
 
 def _printable(lines): return '\n'.join(map(printable, lines))
 
-# %% ../nbs/18_inspection.ipynb #f601eb5a
+# %% ../nbs/18_inspection.ipynb #61dd0a89
+def _differ(a, b): return (a != b) & (a != '') & (b != '')
+
 _paired = dict(exact_copy=lambda p: p.kind == 'exact', near_copy=lambda p: p.kind != 'exact',
-               leak=lambda p: p.split != p.copy_split, two_labels=lambda p: p.label != p.copy_label)
+               leak=lambda p: _differ(p.split, p.other_split), two_labels=lambda p: _differ(p.label, p.other_label))
 
 def _side_by_side(ims, size):
     "Two images as one, each in a square"
@@ -195,10 +197,10 @@ def _examples(self, kind, n, size):
     if kind in _paired:
         pairs = self.pairs[_paired[kind](self.pairs)].sort_values('similarity', ascending=False, kind='stable')
         for p in pairs.head(n).itertuples():
-            try: both = _side_by_side([picture(p.path), picture(p.copy)], size)
+            try: both = _side_by_side([picture(p.path), picture(p.other)], size)
             except UnreadableImage: continue # an earlier image that is no longer there
-            places = [' '.join(filter(None, place)) for place in ((p.split, p.label), (p.copy_split, p.copy_label))]
-            yield both, (' | '.join(places), f'{p.kind} {p.similarity:.3f}'), f'{p.path} | {p.copy}'
+            places = [' '.join(filter(None, place)) for place in ((p.split, p.label), (p.other_split, p.other_label))]
+            yield both, (' | '.join(places), f'{p.kind} {p.similarity:.3f}'), f'{p.path} | {p.other}'
     elif kind != 'unreadable':
         for r in rows.itertuples():
             yield picture(r.path), (r.label, f'{getattr(r, kind + "_score"):.3f}'), r.path
@@ -217,7 +219,7 @@ def show(
     if not examples: return print(f'no image has the issue {kind}' if kind else 'no image has an issue')
     return image_grid([im for im, _ in examples], [title for _, title in examples], width=1.6)
 
-# %% ../nbs/18_inspection.ipynb #668c6102
+# %% ../nbs/18_inspection.ipynb #196a1ad7
 saved_files = ('issues.csv', 'pairs.csv', *(f'{name}.txt' for name in issue_kinds), 'inspection.json',
                'inspection.safetensors', 'inspection.html')
 
@@ -251,7 +253,7 @@ def inspection_page(
                       *[_issue_section(self, kind) for kind in issues.index],
                       h.Section(h.H2('Classes'), counts), foot='Nothing was copied, moved or deleted.')
 
-# %% ../nbs/18_inspection.ipynb #fcc3d7d1
+# %% ../nbs/18_inspection.ipynb #99419aaf
 def _plain(table):
     "Columns of a table as lists for JSON"
     return {k: [None if v != v else v for v in values] for k, values in table.to_dict('list').items()}
@@ -278,7 +280,7 @@ def save(
     inspection_page(self, out/'inspection.html')
     return out
 
-# %% ../nbs/18_inspection.ipynb #ad2a13f5
+# %% ../nbs/18_inspection.ipynb #dd74b9a2
 _columns = ['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]
 
 def read_inspection(
@@ -300,7 +302,7 @@ def _stamp(path):
     except OSError: return -1, -1 # a link to nothing
     return stat.st_size, stat.st_mtime_ns
 
-# %% ../nbs/18_inspection.ipynb #f964598a
+# %% ../nbs/18_inspection.ipynb #51767095
 def _earlier(against):
     "Measurements of an earlier inspection, a dict for each absolute path"
     if against is None: return {}
@@ -325,7 +327,7 @@ def _as_table(records):
     images = pd.DataFrame(records, columns=_columns)
     return images.astype({name: float for name in ('width', 'height', *quality_measures)}), descriptors
 
-# %% ../nbs/18_inspection.ipynb #4f0435c4
+# %% ../nbs/18_inspection.ipynb #13c10a3a
 def inspect_folder(
     folder, # of images, in class folders or not, with folders of splits above them or not
     against=None, # an earlier `Inspection`, or the folder where it was saved: its images count as known
@@ -352,7 +354,7 @@ def inspect_folder(
     return Inspection(folder, table, _named_pairs(pairs, images), notes + _imbalance(table), time.time() - start,
                       images[:n], descriptors[:n])
 
-# %% ../nbs/18_inspection.ipynb #d27cfd23
+# %% ../nbs/18_inspection.ipynb #6bf6d6b7
 def _pairs(images, descriptors, folder):
     "`find_copies` among the images that can be read"
     good = np.flatnonzero(images.reason == '')
@@ -364,8 +366,8 @@ def _pairs(images, descriptors, folder):
 def _named_pairs(pairs, images):
     "Pairs by path, label and split instead of index"
     one, two = (images.iloc[pairs[k]].reset_index(drop=True) for k in ('first', 'second'))
-    return pd.DataFrame(dict(path=one.path, copy=two.path, kind=pairs.kind, similarity=pairs.similarity.round(6),
-                             label=one.label, copy_label=two.label, split=one.split, copy_split=two.split))
+    return pd.DataFrame(dict(path=one.path, other=two.path, kind=pairs.kind, similarity=pairs.similarity.round(6),
+                             label=one.label, other_label=two.label, split=one.split, other_split=two.split))
 
 def _distances(features, folder, images):
     "`outlier_distances` by an array of features, or by those of a network"
