@@ -34,6 +34,9 @@ from visionkit.runs import *
 from visionkit.report import *
 from visionkit.assemble import *
 from visionkit.experiment import *
+from visionkit.budget import *
+from visionkit.collection import *
+from visionkit.folder import *
 from visionkit.tuning import *
 from visionkit.inference import *
 from visionkit.export import *

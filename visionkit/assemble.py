@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_folder', 'images_root', 'recipe_split', 'recipe_items', 'split_items', 'run_items', 'recipe_dls', 'recipe_model',
-           'recipe_learner']
+           'recipe_learner', 'stored_recipe']
 
 # %% ../nbs/22_assemble.ipynb #df09c829
 from dataclasses import replace
@@ -49,6 +49,7 @@ def recipe_items(
 )->pd.DataFrame: # columns path and label, a row an image
     "All images of `recipe` and their labels"
     data = recipe.data
+    if data.folder: raise InputError(f'the images of {recipe.name} are listed in items.csv of its run folder')
     folders = [get_source(data.source)] + ([test_folder(data.test)] if data.test else [])
     rows = [(str(f), char_label(f)) for folder in folders for f in image_items(folder)]
     df = pd.DataFrame(rows, columns=['path', 'label'])
@@ -136,3 +137,19 @@ def smoke(self:Recipe):
     images = ImageSet('digits', Spec('StratifiedSplitter', .2, seed=42), n_in=self.data.n_in)
     return replace(self, data=images, is_smoke=True, **model, stages=short(self.stages),
                    before=tuple(map(needed, self.before)), score=None)
+
+# %% ../nbs/22_assemble.ipynb #8d4fad2d
+def stored_recipe(
+    folder, # of a run
+)->Recipe:
+    "The recipe that the run in `folder` was made by, read from its `recipe.json`"
+    path = user_path(folder)/'recipe.json'
+    damaged = f'{path} is damaged or of another version'
+    about = read_json(path)
+    try:
+        recipe = from_json(about['settings'])
+        if recipe.name != about['recipe']: raise ValueError('of two recipes')
+    except InputError as e: raise InputError(f'{damaged} ({e})') from e
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        raise InputError(f'{damaged}: restore it, or train again elsewhere') from e
+    return recipe
