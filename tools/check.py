@@ -25,8 +25,8 @@ ALLOWED_PARAMETERS = {
 ALLOWED_PRIVATE = {}
 # F811: a registered function (`_`) or a method made by `patch` has the name of another; a page imports what it has defined
 ALLOWED_FINDINGS = {
-    'nbs/03_recipe.ipynb F811': 2, 'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 3,
-    'nbs/23_tuning.ipynb F811': 1, 'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 3}
+    'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 3, 'nbs/23_tuning.ipynb F811': 1,
+    'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 3}
 # Declared, not imported: the adapter takes any transform that is called as albumentations' are
 ALLOWED_UNIMPORTED = {'albumentations': 1}
 # Cells that may be left out of tests, as 'notebook: first code line', each with its reason
