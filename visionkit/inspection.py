@@ -6,7 +6,7 @@
 __all__ = ['issue_kinds', 'saved_files', 'Issue', 'judge_images', 'class_counts', 'network_features', 'outlier_distances',
            'Inspection', 'inspection_page', 'read_inspection', 'inspect_folder']
 
-# %% ../nbs/18_inspection.ipynb #974ca4b2
+# %% ../nbs/18_inspection.ipynb #b2d9d0f8
 import json, os, time, warnings
 from dataclasses import dataclass
 import numpy as np, pandas as pd
@@ -22,7 +22,7 @@ from .quality import *
 from .pages import *
 from .pictures import *
 
-# %% ../nbs/18_inspection.ipynb #55c7d69d
+# %% ../nbs/18_inspection.ipynb #fedc247e
 @dataclass(frozen=True)
 class Issue:
     "A kind of fault"
@@ -45,15 +45,17 @@ issue_kinds = {o.name: o for o in (
     Issue('odd_aspect', 'the long side divided by the short one is more than twice the median', .5),
     Issue('outlier', 'far from its ten nearest images by features: above the third quartile + 3 interquartile ranges'))}
 
-# %% ../nbs/18_inspection.ipynb #17356ad0
+# %% ../nbs/18_inspection.ipynb #b73da266
 def _relative_scores(images):
     "Scores that depend on the other images"
     size = np.sqrt(images.width*images.height)
     ratio = size/size.median()
     sides = images[['width', 'height']]
     elongation = sides.max(axis=1)/sides.min(axis=1)
-    is_colourful = (images.grey <= issue_kinds['grey'].limit).sum() > images.grey.count()/2
-    return dict(grey=images.grey if is_colourful else images.grey*0, odd_size=1 - np.minimum(ratio, 1/ratio),
+    has_colour = images.grey <= issue_kinds['grey'].limit
+    may_be_grey = has_colour.sum() > images.grey.count()/2 # and neither dark nor empty, which have no colour either
+    may_be_grey &= (images.dark <= issue_kinds['dark'].limit) & (images['empty'] <= issue_kinds['empty'].limit)
+    return dict(grey=images.grey*may_be_grey, odd_size=1 - np.minimum(ratio, 1/ratio),
                 odd_aspect=(1 - elongation.median()/elongation).clip(lower=0))
 
 def _copy_scores(images, pairs):
@@ -69,7 +71,7 @@ def _copy_scores(images, pairs):
         near_copy=similarity*group.isin(has_near), leak=similarity*several(images.split),
         two_labels=similarity*several(images.label))
 
-# %% ../nbs/18_inspection.ipynb #3dab35c5
+# %% ../nbs/18_inspection.ipynb #9bb4a6d9
 def judge_images(
     images:pd.DataFrame, # path, label, split, bytes and all that `measure_image` measures
     pairs:pd.DataFrame, # from `find_copies`
@@ -92,7 +94,7 @@ def judge_images(
         table[name], table[f'{name}_score'] = score > limits[name], score.round(6)
     return table.assign(group=group, reason=images.reason)
 
-# %% ../nbs/18_inspection.ipynb #8071b4b9
+# %% ../nbs/18_inspection.ipynb #d640a4f9
 def _labelled(folder, files):
     "(labels, splits) of `files`, '' where there are none, and notes on what is left out of the classes"
     with warnings.catch_warnings(record=True) as caught:
@@ -114,16 +116,17 @@ def class_counts(
     total = counts.sum(axis=1).astype(int)
     return counts.drop(columns='', errors='ignore').assign(images=total).sort_values('images', ascending=False)
 
-# %% ../nbs/18_inspection.ipynb #965345cf
+# %% ../nbs/18_inspection.ipynb #adb79e80
 def network_features(
     learn, # a `Learner`
     files, # paths of images
 )->np.ndarray: # (n, d)
     "What the last linear layer of a network gets, for each image"
     from fastai.vision.all import nn, torch
-    *_, last = (layer for layer in learn.model.modules() if isinstance(layer, nn.Linear))
+    linear = [layer for layer in learn.model.modules() if isinstance(layer, nn.Linear)]
+    if not linear: raise InputError('the network has no linear layer: give its features as an array')
     features = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].detach().float().cpu()))
+    hook = linear[-1].register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].detach().float().cpu()))
     try:
         with learn.no_bar(), learn.no_logging(): learn.get_preds(dl=learn.dls.test_dl(list(files)))
     finally: hook.remove()
@@ -142,7 +145,7 @@ def outlier_distances(
     distances[known] = nearest.kneighbors()[0].mean(axis=1) # of the rows themselves, each without itself
     return distances
 
-# %% ../nbs/18_inspection.ipynb #95775bf4
+# %% ../nbs/18_inspection.ipynb #0a98798e
 @dataclass
 class Inspection:
     "What `inspect_folder` finds"
@@ -178,7 +181,7 @@ class Inspection:
 
 def _printable(lines): return '\n'.join(map(printable, lines))
 
-# %% ../nbs/18_inspection.ipynb #61dd0a89
+# %% ../nbs/18_inspection.ipynb #999ae68e
 def _differ(a, b): return (a != b) & (a != '') & (b != '')
 
 _paired = dict(exact_copy=lambda p: p.kind == 'exact', near_copy=lambda p: p.kind != 'exact',
@@ -219,7 +222,7 @@ def show(
     if not examples: return print(f'no image has the issue {kind}' if kind else 'no image has an issue')
     return image_grid([im for im, _ in examples], [title for _, title in examples], width=1.6)
 
-# %% ../nbs/18_inspection.ipynb #196a1ad7
+# %% ../nbs/18_inspection.ipynb #bec5b4ef
 saved_files = ('issues.csv', 'pairs.csv', *(f'{name}.txt' for name in issue_kinds), 'inspection.json',
                'inspection.safetensors', 'inspection.html')
 
@@ -249,11 +252,11 @@ def inspection_page(
                 for i in issues.itertuples()]
     counts = html_table(['class', *classes], [(name, *map('{:,}'.format, row)) for name, *row in classes.itertuples()],
                         range(1, 1 + classes.shape[1]))
-    return write_page(out, f'Inspection of {self.folder}', h.Section(tiles(figures), h.Ul(*map(h.Li, self.notes))),
+    return write_page(out, f'Inspection of {self.folder}', h.Section(tile_row(figures), h.Ul(*map(h.Li, self.notes))),
                       *[_issue_section(self, kind) for kind in issues.index],
                       h.Section(h.H2('Classes'), counts), foot='Nothing was copied, moved or deleted.')
 
-# %% ../nbs/18_inspection.ipynb #99419aaf
+# %% ../nbs/18_inspection.ipynb #3977c0f4
 def _plain(table):
     "Columns of a table as lists for JSON"
     return {k: [None if v != v else v for v in values] for k, values in table.to_dict('list').items()}
@@ -280,7 +283,7 @@ def save(
     inspection_page(self, out/'inspection.html')
     return out
 
-# %% ../nbs/18_inspection.ipynb #dd74b9a2
+# %% ../nbs/18_inspection.ipynb #0c24fb26
 _columns = ['path', 'label', 'split', 'bytes', 'modified', 'reason', 'width', 'height', 'digest', *quality_measures]
 
 def read_inspection(
@@ -302,7 +305,7 @@ def _stamp(path):
     except OSError: return -1, -1 # a link to nothing
     return stat.st_size, stat.st_mtime_ns
 
-# %% ../nbs/18_inspection.ipynb #51767095
+# %% ../nbs/18_inspection.ipynb #5aa54add
 def _earlier(against):
     "Measurements of an earlier inspection, a dict for each absolute path"
     if against is None: return {}
@@ -327,7 +330,7 @@ def _as_table(records):
     images = pd.DataFrame(records, columns=_columns)
     return images.astype({name: float for name in ('width', 'height', *quality_measures)}), descriptors
 
-# %% ../nbs/18_inspection.ipynb #13c10a3a
+# %% ../nbs/18_inspection.ipynb #c929850e
 def inspect_folder(
     folder, # of images, in class folders or not, with folders of splits above them or not
     against=None, # an earlier `Inspection`, or the folder where it was saved: its images count as known
@@ -354,7 +357,7 @@ def inspect_folder(
     return Inspection(folder, table, _named_pairs(pairs, images), notes + _imbalance(table), time.time() - start,
                       images[:n], descriptors[:n])
 
-# %% ../nbs/18_inspection.ipynb #6bf6d6b7
+# %% ../nbs/18_inspection.ipynb #611b2153
 def _pairs(images, descriptors, folder):
     "`find_copies` among the images that can be read"
     good = np.flatnonzero(images.reason == '')

@@ -6,14 +6,14 @@
 __all__ = ['quality_measures', 'brightness_quantile', 'dark_score', 'light_score', 'empty_score', 'grey_score', 'blur_score',
            'measure_image']
 
-# %% ../nbs/08_quality.ipynb #2a7842bf
+# %% ../nbs/08_quality.ipynb #99c30529
 import numpy as np
-from PIL import ImageStat
+from PIL import ImageChops, ImageStat
 from scipy.ndimage import uniform_filter1d
 from .images import *
 from .copies import *
 
-# %% ../nbs/08_quality.ipynb #20f5f9e2
+# %% ../nbs/08_quality.ipynb #d2ec99f3
 def brightness_quantile(
     im, # Pillow image
     share:float, # of the pixels
@@ -25,16 +25,17 @@ def brightness_quantile(
 def dark_score(im): return 1 - brightness_quantile(im, .995)
 def light_score(im): return brightness_quantile(im, .005)
 
-# %% ../nbs/08_quality.ipynb #2e1b7050
+# %% ../nbs/08_quality.ipynb #4bc4a9cb
 def empty_score(im): return 1 - max(ImageStat.Stat(im).stddev)/127.5
 
 def grey_score(im):
     "1 minus the difference of the channels that 99 % of the pixels do not exceed"
-    small = im.convert('RGB')
-    small.thumbnail((64, 64))
-    return 1 - float(np.quantile(np.ptp(np.asarray(small), axis=2), .99))/255
+    red, green, blue = im.convert('RGB').reduce(max(1, max(im.size)//64)).split()
+    highest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    lowest = ImageChops.darker(ImageChops.darker(red, green), blue)
+    return 1 - brightness_quantile(ImageChops.subtract(highest, lowest), .99)
 
-# %% ../nbs/08_quality.ipynb #57edd9c8
+# %% ../nbs/08_quality.ipynb #ad584f16
 def blur_score(im):
     "Share of the differences between neighbours that is left if it is blurred again; NaN for a small or uniform image"
     if min(im.size) < 64: return np.nan
@@ -47,7 +48,7 @@ def blur_score(im):
         left.append(1 - float(np.maximum(before - after, 0).sum()/before.sum()))
     return max(left)
 
-# %% ../nbs/08_quality.ipynb #23d00ce5
+# %% ../nbs/08_quality.ipynb #c4490224
 quality_measures = dict(dark=dark_score, light=light_score, blurred=blur_score, empty=empty_score, grey=grey_score)
 
 def measure_image(

@@ -7,7 +7,6 @@ __all__ = ['html_report', 'label_report']
 
 # %% ../nbs/21_report.ipynb #4462524b
 import base64, io, math
-from importlib.resources import files
 import matplotlib, numpy as np, pandas as pd
 from fastcore import xml as h
 from matplotlib.figure import Figure as Canvas
@@ -18,6 +17,7 @@ from .recipe import *
 from .figures import *
 from .confusion import confused_pairs, confusion_frame, plot_confusion
 from .pictures import thumbnail
+from .pages import *
 from .runs import *
 
 # %% ../nbs/21_report.ipynb #91a0d560
@@ -46,17 +46,6 @@ def _picture(draw, size, alt, layout=None):
 def _number(x, form=''):
     if x is None or x != x: return '–'
     return format(x, form) if isinstance(x, (int, float)) else str(x)
-
-def _table(head, rows, numbers=(), cls=None):
-    "A table of cells, each a text or an element; columns in `numbers` are set as numbers"
-    def line(tag, cells):
-        return h.Tr(*[tag(cell, cls='num' if i in numbers else None) for i, cell in enumerate(cells)])
-    return h.Div(h.Table(h.Thead(line(h.Th, head)), h.Tbody(*[line(h.Td, r) for r in rows]), cls=cls), cls='wide')
-
-def _tiles(tiles):
-    "A row of (name, value, note)"
-    return h.Div(*[h.Div(h.Span(name), h.Strong(value), h.Small(note), cls='tile') for name, value, note in tiles],
-                 cls='tiles')
 
 def _embedded(png, alt):
     "The image `png` (base64); None if it is no PNG, and so not safe to stand in the page"
@@ -119,7 +108,7 @@ def _confusions(run):
     matrix = confusion_frame(run.result['confusion'], run.result.get('vocab'))
     size = matrix.sum(axis=1)
     rows = [(r.true, r.pred, f'{r.n:g}', percent(r.n/size[r.true], 1)) for r in confused_pairs(matrix, 10).itertuples()]
-    table = _table(['true', 'predicted', 'images', 'of that class'], rows, (2, 3))
+    table = html_table(['true', 'predicted', 'images', 'of that class'], rows, (2, 3))
     pairs = h.Div(h.H3('Most confused pairs'), table if rows else h.P('No image was confused.'))
     if len(matrix) > 20: return [h.Div(pairs, cls='pair')]
     def draw(fig): plot_confusion(matrix, fig.subplots())
@@ -151,7 +140,7 @@ def _section(run, i):
     if run.fold == 'all': notes.append('trained on all images, nothing held out: no figure')
     about = h.P(run.label, *[h.Span(f' {n}.', cls='state') for n in notes])
     remark = [h.P(str(run.get('notes')))] if run.get('notes') else []
-    return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, _tiles(_run_tiles(run)), *_curves(run),
+    return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, tile_row(_run_tiles(run)), *_curves(run),
                      *_confusions(run), *_worst(run), h.H3('Where it comes from'), _facts(run), id=f'run{i}')
 
 def _overview(runs):
@@ -159,18 +148,7 @@ def _overview(runs):
     rows = [(h.A(r.run, href=f'#run{i}'), _number(r.params, ','), str(r.epochs), percent(r.accuracy), percent(r.best),
              percent(r.seed_figure), percentage_points(r.difference), f'{r.seconds:,.0f} s', r.state)
             for i, r in enumerate(compare(runs).astype(object).itertuples())]
-    return h.Div(_table(head, rows, range(1, 8)), cls='card')
-
-def _write_page(out, title, foot, *body, script=None):
-    "Write the page, whole or not at all; returns its path"
-    css = (files('visionkit')/'assets'/'report.css').read_text(encoding='utf-8')
-    head = h.Head(h.Meta(charset='utf-8'), h.Meta(name='viewport', content='width=device-width, initial-scale=1'),
-                  h.Title(title), h.Style(h.Safe(css)))
-    main = h.Main(h.H1(title), *body, h.Footer(f'{foot} Made by visionkit.'))
-    scripts = [h.Script(h.Safe(script))] if script else []
-    page = h.to_xml(h.Html(head, h.Body(main, *scripts), lang='en'), indent=False)
-    with atomic_write(out) as f: f.write(page.encode('utf-8', 'backslashreplace')) # a file's name may be no text
-    return user_path(out)
+    return h.Div(html_table(head, rows, range(1, 8)), cls='card')
 
 def html_report(
     runs, # a `Run` or the path of one, or a list of them
@@ -183,7 +161,7 @@ def html_report(
     title = runs[0].label if len(runs) == 1 else f'{len(runs)} runs'
     foot = 'Accuracy: one model after its last epoch, without test-time augmentation, on the validation set.'
     overview = [_overview(runs)] if len(runs) > 1 else []
-    return _write_page(out, title, foot, *overview, *[_section(r, i) for i, r in enumerate(runs)])
+    return write_page(out, title, *overview, *[_section(r, i) for i, r in enumerate(runs)], foot=foot)
 
 # %% ../nbs/21_report.ipynb #0e3011b1
 def _thumb(preds, i, size=64):
@@ -215,10 +193,10 @@ def _diagnosis_section(diagnosis, issues):
              ('images', f'{d.n:,}', f'{len(d.vocab)} classes'),
              *((verdict, f'{n:,}', 'images') for verdict, n in issues.verdict.value_counts().items())]
     shares = [(true, given, percent(share, 1)) for true, given, share in d.pairs[:10]]
-    pairs = [h.H3('Pairs'), _table(['true', 'given', 'share'], shares, (2,))] if shares else []
+    pairs = [h.H3('Pairs'), html_table(['true', 'given', 'share'], shares, (2,))] if shares else []
     def draw(fig): d.plot(fig.add_subplot())
     matrix = _picture(draw, (4.6, 4.6), 'matrix of P(given | true)', 'compressed')
-    return h.Section(h.H2(f'{d.said}: {rate}'), _tiles(tiles),
+    return h.Section(h.H2(f'{d.said}: {rate}'), tile_row(tiles),
                      h.Div(h.Div(h.H3('Evidence'), h.Ul(*map(h.Li, d.evidence)), *pairs),
                            h.Div(h.H3('P(given | true)'), matrix), cls='pair'))
 
@@ -236,9 +214,9 @@ def label_report(
     worst = issues.head(n)
     first = ' (the first 20)' if len(diagnosis.vocab) > 20 else ''
     about = f'All {len(issues):,} are in issues.csv. A click on a heading sorts.'
-    return _write_page(
-        out, 'Labels', 'Out of fold: each image is judged by networks that were not trained on it.',
-        _diagnosis_section(diagnosis, issues),
+    return write_page(
+        out, 'Labels', _diagnosis_section(diagnosis, issues),
         h.Section(h.H3(f'Ten random images of each label{first}'), _sheet(preds, 10)),
         h.Section(h.H3(f'The {len(worst)} labels most likely wrong'), h.P(about), _issue_table(worst, preds)),
-        script=(files('visionkit')/'assets'/'sort.js').read_text(encoding='utf-8'))
+        foot='Out of fold: each image is judged by networks that were not trained on it.',
+        script=asset('sort.js'))
