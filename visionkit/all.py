@@ -5,12 +5,14 @@ from visionkit.fingerprint import *
 from visionkit.plan import *
 from visionkit.recipe import *
 from visionkit.images import *
+from visionkit.copies import *
 from visionkit.sources import *
 from visionkit.data import *
 from visionkit.cache import *
 from visionkit.augment import *
 from visionkit.pictures import *
 from visionkit.layers import *
+from visionkit.quality import *
 from visionkit.models import *
 from visionkit.callbacks import *
 from visionkit.checkpoint import *
@@ -25,6 +27,8 @@ from visionkit.transition import *
 from visionkit.folds import *
 from visionkit.diagnose import *
 from visionkit.noise import *
+from visionkit.pages import *
+from visionkit.inspection import *
 from visionkit.figures import *
 from visionkit.runs import *
 from visionkit.report import *

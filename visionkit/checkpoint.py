@@ -44,7 +44,7 @@ def _(cb:CSVLogger):
 
 # %% ../nbs/10_checkpoint.ipynb #4a8879f1
 def _cb_state(cb):
-    "What `cb` must remember, or None; a callback passes unknown names on to the model, so its class is asked"
+    "What `cb` must remember, or None; looked up in its class, as a callback passes unknown names on to the model"
     if not hasattr(type(cb), 'state_dict'): return _kept(cb)
     try: return plain(cb.state_dict())
     except TypeError as e:
@@ -72,6 +72,77 @@ def _numbered(cbs):
     "(name, callback) of `cbs`, where a name that comes again gets a number"
     names = [cb.name for cb in cbs]
     return [(n if (i := names[:k].count(n)) == 0 else f'{n}-{i+1}', cb) for k, (n, cb) in enumerate(zip(names, cbs))]
+
+# %% ../nbs/10_checkpoint.ipynb #429ddb2c
+_columns = ('stage', 'epoch', 'train_loss', 'train_accuracy', 'lr', 'mom', 'seconds') # of the history itself
+
+def _is_accuracy(metric):
+    "Is `metric` fastai's `accuracy`, whatever its name?"
+    return isinstance(metric, AvgMetric) and getattr(metric.func, 'func', metric.func) is accuracy
+
+def _metric_columns(recorder):
+    "(column, metric) of what `recorder` has of the training set, and of the validation set; no column twice"
+    on_train = [(f'train_{m.name}', m) for m in recorder.metrics if recorder.train_metrics]
+    on_valid = [('valid_loss', recorder.loss), *((m.name, m) for m in recorder.metrics)]
+    taken, columns = {*_columns, 'valid_loss'}, []
+    for name, m in on_train + (on_valid if recorder.valid_metrics else []):
+        own = m is recorder.loss or _is_accuracy(m) and name == 'train_accuracy' # the history counts that, too
+        free = name if own else next(n for n in (name, *(f'{name}_{i}' for i in range(2, 99))) if n not in taken)
+        if free != name: warnings.warn(f'the history has a column {name} already: the metric {name} is in {free}')
+        taken.add(free)
+        columns.append((free, m))
+    return columns[:len(on_train)], columns[len(on_train):]
+
+# %% ../nbs/10_checkpoint.ipynb #34cf226f
+class History(Callback):
+    "Append a row an epoch to `rows`: stage and epoch (from 1), losses, accuracies, lr of each group, momentum, seconds"
+    order, run_valid = Recorder.order + 5, False
+    def __init__(self, rows:list, stage:int): self.rows, self.stage = rows, stage
+    def before_epoch(self):
+        self.started = time.time()
+        self.n, self.loss_sum, self.n_correct, self.hypers = 0, 0., 0, None
+    def after_batch(self):
+        if self.hypers is None: self.hypers = [dict(h) for h in self.opt.hypers]
+        n = len(self.yb[0])
+        self.n, self.loss_sum = self.n + n, self.loss_sum + self.loss.detach()*n
+        classes = (isinstance(self.pred, Tensor) and self.pred.ndim == 2 and self.yb[0].ndim == 1
+                   and not self.yb[0].is_floating_point())
+        self.n_correct = (self.n_correct + (self.pred.argmax(1) == self.yb[0]).sum()
+                          if classes and self.n_correct is not None else None)
+    def after_epoch(self):
+        if not self.n: return
+        on_train, on_valid = self._metrics()
+        share = None if self.n_correct is None else float(self.n_correct)/self.n
+        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=float(self.loss_sum)/self.n,
+                              **dict(on_train, train_accuracy=share), **on_valid,
+                              lr=[float(h['lr']) for h in self.hypers],
+                              mom=float(self.hypers[-1]['mom']) if 'mom' in self.hypers[-1] else None,
+                              seconds=time.time()-self.started))
+    def _metrics(self):
+        "Column → value, of the training set and of the validation set; None if an epoch was cut short"
+        r = self.recorder
+        n_train, values = len(r._train_mets), list(r.values[-1])
+        on_train, on_valid = _metric_columns(r)
+        train_values, valid_values = values[1:n_train], [] if r.cancel_valid else values[n_train:]
+        return (dict(zip_longest([k for k, _ in on_train], train_values[:len(on_train)])),
+                {k: self._exact(m, v) for (k, m), v in zip_longest(on_valid, valid_values[:len(on_valid)])})
+    def _exact(self, metric, value):
+        "fastai averages batches in float32: an accuracy, which counts whole images, is rounded to such a count"
+        if value is None or self.n_correct is None or not _is_accuracy(metric): return value
+        return round(value*metric.count)/metric.count
+
+# %% ../nbs/10_checkpoint.ipynb #38a3ffe1
+def write_history(
+    path, # a CSV file
+    rows:list, # as `History` makes them
+):
+    "All rows so far as CSV, a line an epoch, lr as JSON; rewritten atomically, so that no line comes twice"
+    if not rows: return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r))) # a resumed run may count more
+    writer.writeheader()
+    writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
+    with atomic_write(path, 'w') as f: f.write(text.getvalue())
 
 # %% ../nbs/10_checkpoint.ipynb #339b8afb
 def check_loaders(dls):
@@ -286,77 +357,6 @@ def data_marks(dls):
     parts = dict(images=[*map(_item_names, sets)], labels=[*map(_labels, sets)],
                  transforms=[*map(_transforms, dls.loaders)])
     return {k: fingerprint(v) for k, v in parts.items()}
-
-# %% ../nbs/10_checkpoint.ipynb #429ddb2c
-_columns = ('stage', 'epoch', 'train_loss', 'train_accuracy', 'lr', 'mom', 'seconds') # of the history itself
-
-def _is_accuracy(metric):
-    "Is `metric` fastai's `accuracy`, whatever its name?"
-    return isinstance(metric, AvgMetric) and getattr(metric.func, 'func', metric.func) is accuracy
-
-def _metric_columns(recorder):
-    "(column, metric) of what `recorder` has of the training set, and of the validation set; no column twice"
-    on_train = [(f'train_{m.name}', m) for m in recorder.metrics if recorder.train_metrics]
-    on_valid = [('valid_loss', recorder.loss), *((m.name, m) for m in recorder.metrics)]
-    taken, columns = {*_columns, 'valid_loss'}, []
-    for name, m in on_train + (on_valid if recorder.valid_metrics else []):
-        own = m is recorder.loss or _is_accuracy(m) and name == 'train_accuracy' # the history counts that, too
-        free = name if own else next(n for n in (name, *(f'{name}_{i}' for i in range(2, 99))) if n not in taken)
-        if free != name: warnings.warn(f'the history has a column {name} already: the metric {name} is in {free}')
-        taken.add(free)
-        columns.append((free, m))
-    return columns[:len(on_train)], columns[len(on_train):]
-
-# %% ../nbs/10_checkpoint.ipynb #34cf226f
-class History(Callback):
-    "Append a row an epoch to `rows`: stage and epoch (from 1), losses, accuracies, lr of each group, momentum, seconds"
-    order, run_valid = Recorder.order + 5, False
-    def __init__(self, rows:list, stage:int): self.rows, self.stage = rows, stage
-    def before_epoch(self):
-        self.started = time.time()
-        self.n, self.loss_sum, self.n_correct, self.hypers = 0, 0., 0, None
-    def after_batch(self):
-        if self.hypers is None: self.hypers = [dict(h) for h in self.opt.hypers]
-        n = len(self.yb[0])
-        self.n, self.loss_sum = self.n + n, self.loss_sum + self.loss.detach()*n
-        classes = (isinstance(self.pred, Tensor) and self.pred.ndim == 2 and self.yb[0].ndim == 1
-                   and not self.yb[0].is_floating_point())
-        self.n_correct = (self.n_correct + (self.pred.argmax(1) == self.yb[0]).sum()
-                          if classes and self.n_correct is not None else None)
-    def after_epoch(self):
-        if not self.n: return
-        on_train, on_valid = self._metrics()
-        share = None if self.n_correct is None else float(self.n_correct)/self.n
-        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=float(self.loss_sum)/self.n,
-                              **dict(on_train, train_accuracy=share), **on_valid,
-                              lr=[float(h['lr']) for h in self.hypers],
-                              mom=float(self.hypers[-1]['mom']) if 'mom' in self.hypers[-1] else None,
-                              seconds=time.time()-self.started))
-    def _metrics(self):
-        "Column → value, of the training set and of the validation set; None if an epoch was cut short"
-        r = self.recorder
-        n_train, values = len(r._train_mets), list(r.values[-1])
-        on_train, on_valid = _metric_columns(r)
-        train_values, valid_values = values[1:n_train], [] if r.cancel_valid else values[n_train:]
-        return (dict(zip_longest([k for k, _ in on_train], train_values[:len(on_train)])),
-                {k: self._exact(m, v) for (k, m), v in zip_longest(on_valid, valid_values[:len(on_valid)])})
-    def _exact(self, metric, value):
-        "fastai averages batches in float32: an accuracy, which counts whole images, is rounded to such a count"
-        if value is None or self.n_correct is None or not _is_accuracy(metric): return value
-        return round(value*metric.count)/metric.count
-
-# %% ../nbs/10_checkpoint.ipynb #38a3ffe1
-def write_history(
-    path, # a CSV file
-    rows:list, # as `History` makes them
-):
-    "All rows so far as CSV, a line an epoch, lr as JSON; rewritten atomically, so that no line comes twice"
-    if not rows: return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r))) # a resumed run may count more
-    writer.writeheader()
-    writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
-    with atomic_write(path, 'w') as f: f.write(text.getvalue())
 
 # %% ../nbs/10_checkpoint.ipynb #7ed90088
 def save_weights(

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Deployed', 'Exported', 'export_run']
 
-# %% ../nbs/26_export.ipynb #021ce575
+# %% ../nbs/26_export.ipynb #9b0df740
 import base64, io, json, warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
@@ -24,7 +24,7 @@ from .runs import Run
 from .experiment import full_float32
 from .inference import load_run, run_loader
 
-# %% ../nbs/26_export.ipynb #f46dfd87
+# %% ../nbs/26_export.ipynb #c194b7f7
 class Deployed(nn.Module):
     "A network from pixels, uint8 (n, height, width, channels), to probabilities (n, classes)"
     def __init__(self,
@@ -41,7 +41,7 @@ class Deployed(nn.Module):
         for i in range(self.n): x = (x - getattr(self, f'mean{i}'))/getattr(self, f'std{i}')
         return self.model(x).float().softmax(1)
 
-# %% ../nbs/26_export.ipynb #76336b02
+# %% ../nbs/26_export.ipynb #5bf276e7
 def _spread(items, n=32):
     "At most `n` of `items`, at equal distances"
     items = list(items)
@@ -69,7 +69,7 @@ def _own_images(folder, recipe):
     files = [root/name for name in _spread(names)]
     return files if files and all(f.is_file() for f in files) else _spread(_thumbnails(run))
 
-# %% ../nbs/26_export.ipynb #3f5b6615
+# %% ../nbs/26_export.ipynb #80bee2c1
 def _pixels(dl):
     "All images of a loader before the transforms of batches: uint8 (n, channels, height, width)"
     return torch.stack([dl.do_item(i)[0] for i in range(len(dl.dataset))])
@@ -84,7 +84,7 @@ def _resize_method(dl):
     "How the images of a loader are resized: 'squish', 'crop' or 'pad'"
     return next((t.method for t in dl.after_item.fs if isinstance(t, CenterResize)), 'squish')
 
-# %% ../nbs/26_export.ipynb #b6161d33
+# %% ../nbs/26_export.ipynb #c122653c
 def _packages():
     "onnx and onnxruntime; what torch's exporter needs besides is there"
     try: import onnx, onnxruntime, onnxscript
@@ -123,26 +123,31 @@ def _as_pt2(program, example, about):
 
 _formats = {'.onnx': _as_onnx, '.pt2': _as_pt2}
 
-# %% ../nbs/26_export.ipynb #ffa18125
+# %% ../nbs/26_export.ipynb #107d677d
 def _root_cause(e):
     "The first line of the error below all others"
     while e.__cause__ or e.__context__: e = e.__cause__ or e.__context__
     lines = [l.strip() for l in str(e).splitlines() if l.strip()]
     return printable(f'{type(e).__name__}: {lines[0] if lines else "no reason given"}')[:300]
 
+def _program(network, example):
+    "`network` as a program of `torch.export` for any number of images"
+    any_number = dict(dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    try: return torch.export.export(network, (example,), strict=False, **any_number)
+    except Exception: # such as the `len(x)` of a layer: the strict way reads the Python code
+        return torch.export.export(network, (example,), strict=True, **any_number)
+
 def _converted(make, network, example, about):
     "What `make` (`_as_onnx` or `_as_pt2`) returns for `network`"
-    any_number = ({0: torch.export.Dim.DYNAMIC},)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter('ignore')
-            program = torch.export.export(network, (example,), dynamic_shapes=any_number)
-            return make(program, example, about)
+            return make(_program(network, example), example, about)
     except InputError: raise
     except Exception as e: # of any layer that the exporter does not know
         raise InputError(f'the network {about["network"]} cannot be exported: {_root_cause(e)}') from e
 
-# %% ../nbs/26_export.ipynb #9082fcf7
+# %% ../nbs/26_export.ipynb #16508bb0
 @dataclass
 class Exported:
     "A file that `export_run` wrote"
@@ -171,7 +176,7 @@ def _difference(predict, pixels, expected):
     answers = np.concatenate([predict(pixels), predict(pixels[:1])])
     return float(np.nan_to_num(np.abs(answers - np.concatenate([expected, expected[:1]])), nan=np.inf).max())
 
-# %% ../nbs/26_export.ipynb #18842246
+# %% ../nbs/26_export.ipynb #6955f2d3
 @full_float32()
 def export_run(
     folder, # a finished run's folder

@@ -228,10 +228,11 @@ class _Progress:
             self.epoch = self.state['epoch'] if self.state else 0
             yield self.stages[self.stage]
 
-# %% ../nbs/11_train.ipynb #3723f3ce
+# %% ../nbs/11_train.ipynb #33821250
 @patch
 def new_opt(self:_Progress):
-    "The optimiser to make for this stage. One lasts until a later stage brings its own, so a resumed stage looks back"
+    "The optimiser to make for the stage, or None to keep the one that there is"
+    # One lasts until a later stage brings its own; a resumed stage must make anew the one that it had
     if not self.state: return self.stages[self.stage].opt
     own = [s.opt for s in self.stages[:self.stage+1] if s.opt is not None]
     return own[-1] if own else self.opt_func
