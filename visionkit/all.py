@@ -13,6 +13,7 @@ from visionkit.train import *
 from visionkit.interpret import *
 from visionkit.transition import *
 from visionkit.folds import *
+from visionkit.evidence import *
 from visionkit.diagnose import *
 from visionkit.noise import *
 from visionkit.figures import *
