@@ -16,7 +16,6 @@ ROOM_LINES, CELL_LINES, PARAMETERS, LINE_LENGTH, NOTEBOOK_KB = 400, 40, 6, 120, 
 ALLOWED_ROOMS = {}
 # Cells that define several things at once, to be shown one by one
 ALLOWED_CELLS = {
-    'nbs/16_diagnose.ipynb ffe968bb': 44, 'nbs/16_diagnose.ipynb 5494f94a': 56, 'nbs/17_noise.ipynb e7be3772': 42,
     'nbs/23_tuning.ipynb e07c66f1': 56}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {

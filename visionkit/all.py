@@ -25,6 +25,7 @@ from visionkit.transfer import *
 from visionkit.heatmaps import *
 from visionkit.transition import *
 from visionkit.folds import *
+from visionkit.evidence import *
 from visionkit.diagnose import *
 from visionkit.noise import *
 from visionkit.pages import *

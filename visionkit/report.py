@@ -196,7 +196,7 @@ def _diagnosis_section(diagnosis, issues):
     pairs = [h.H3('Pairs'), html_table(['true', 'given', 'share'], shares, (2,))] if shares else []
     def draw(fig): d.plot(fig.add_subplot())
     matrix = _picture(draw, (4.6, 4.6), 'matrix of P(given | true)', 'compressed')
-    return h.Section(h.H2(f'{d.said}: {rate}'), tile_row(tiles),
+    return h.Section(h.H2(f'{d.title}: {rate}'), tile_row(tiles),
                      h.Div(h.Div(h.H3('Evidence'), h.Ul(*map(h.Li, d.evidence)), *pairs),
                            h.Div(h.H3('P(given | true)'), matrix), cls='pair'))
 
