@@ -191,6 +191,13 @@ def _left_over(model, state, pairs):
     last = max((i for i, k in enumerate(names) if k in used), default=-1)
     return missing, [k for k in names[:last] if k not in used and not k.startswith(('aux', 'AuxLogits'))]
 
+# %% ../nbs/13_architectures.ipynb #ac9b4421
+def _start_small(model):
+    "New weights for the classifier of `model`, so small that all classes begin equally likely"
+    for layer in classifier_layers(model):
+        nn.init.trunc_normal_(layer.weight, std=.01)
+        if layer.bias is not None: nn.init.zeros_(layer.bias)
+
 # %% ../nbs/13_architectures.ipynb #3b99f4c3
 def load_state(
     model:nn.Module, # to be filled, in place
@@ -202,7 +209,10 @@ def load_state(
     own = model.state_dict()
     state = _fit_channels(own, state)
     pairs = match_tensors(own, state)
-    if new_classifier: pairs = {k: name for k, name in pairs.items() if k not in _in_classifier(model)}
+    if new_classifier:
+        _start_small(model)
+        own = model.state_dict()
+        pairs = {k: name for k, name in pairs.items() if k not in _in_classifier(model)}
     if not pairs: raise InputError('none of these weights fits this network: they are of another architecture')
     missing, misplaced = _left_over(model, state, pairs)
     if (missing or misplaced) and not partial:

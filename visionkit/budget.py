@@ -154,6 +154,6 @@ def stages_for(
     adam = Spec('Adam', sqr_mom=.999, eps=1e-8)
     if not budget.pretrained:
         return (Stage(size, budget.bs, epochs, 3e-3, OneCycle(.2), wd=.05, opt=adam, mixup=.2, cbs=(average, *resize)),)
-    head = Stage(size, budget.bs, 1, 3e-3, OneCycle(.3), freeze=True, wd=.01, opt=adam)
+    head = Stage(size, budget.bs, 1, 6e-3, OneCycle(.3), freeze=True, wd=.01, opt=adam)
     return head, Stage(size, budget.bs, epochs, slice(3e-4, 3e-3), OneCycle(.25), wd=.02, opt=adam,
                        cbs=(average, *resize))

@@ -121,11 +121,13 @@ class Job:
     bars:bool=True # show progress bars?
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
+    test_items:pd.DataFrame=None # a table of test images, of a folder that has some
     learn:Learner=None # set by `prepare_run`
     precision:AutoPrecision=None # set by `prepare_run`
     diagnosis:Diagnosis=None # set by `prepare_run`, of a recipe with `noise`
     history:list=None # set by `train_run`: a dict an epoch
     preds:Predictions=None # set by `judge_run`; None for a run that holds nothing out
+    test_preds:Predictions=None # set by `judge_run`, of the test images
     seconds:dict=field(default_factory=dict) # init, teacher, diagnosis: of what came before the training; total
     began:float=field(default_factory=time.time)
 
@@ -241,8 +243,11 @@ def train_run(
 def judge_run(
     job:Job, # a trained run
 ):
-    "Predict the validation set once, in float32"
+    "Predict the validation set once, in float32, and the test images where there are any"
     if len(job.learn.dls.valid_ds): job.preds = Predictions.from_learner(job.learn)
+    if job.test_items is None or not len(job.test_items): return
+    both = pd.concat([job.items.assign(is_valid=False), job.test_items.assign(is_valid=True)])
+    job.test_preds = Predictions.from_learner(job.learn, recipe_dls(job.recipe, job.recipe.stages[-1], both).valid)
 
 # %% ../nbs/22_experiment.ipynb #09f8b12b
 def _add_tta(result, learn, n):
@@ -260,6 +265,7 @@ def _result(job):
     ended = {k: now[k] for k in ('commit', 'dirty', 'hardware', 'versions') if now[k] != job.about[k]}
     if ended: result['judged_by'] = ended
     if job.preds and recipe.tta: _add_tta(result, job.learn, recipe.tta)
+    if job.test_preds: result['test'] = job.test_preds.summary()
     if recipe.score: result['metrics'].update(recipe.score.build(job.folder))
     if job.diagnosis: result['noise'] = job.diagnosis.to_json()
     return result

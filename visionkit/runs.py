@@ -9,7 +9,7 @@ __all__ = ['history_frame', 'Run', 'load_runs', 'convergence', 'compare', 'compa
 # %% ../nbs/20_runs.ipynb #99525bad
 import csv, io, json, math
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 from fastcore.basics import patch
 from .core import *
 from .files import *
@@ -113,6 +113,28 @@ def label(self:Run):
 def train_seconds(self:Run):
     seconds = (self.get('seconds') or {}).get('train')
     return float(self.history.seconds.sum()) if seconds is None else seconds
+
+# %% ../nbs/20_runs.ipynb #139c52a9
+def _interval(share, n):
+    "Exact 95 % interval of a share of `n`, as text"
+    low, high = binomtest(round(share*n), n).proportion_ci()
+    return f'95 % interval {100*low:.1f} to {100*high:.1f} %'
+
+@patch(as_prop=True)
+def summary(self:Run):
+    "The figures of a finished run, a line each"
+    if not self.finished: return [self.state]
+    confusion, m = self.result.get('confusion'), self.result['metrics']
+    if not confusion: return [f'{self.train_seconds:,.0f} s of training; nothing held out, so no figure']
+    n = sum(map(sum, confusion))
+    lines = [f"accuracy {percent(m['accuracy_last'])} on {n:,} validation images ({_interval(m['accuracy_last'], n)})"]
+    further = dict(balanced_accuracy='balanced accuracy', macro_f1='macro F1', calibration_error='calibration error')
+    known = [f'{text} {percent(m[key])}' for key, text in further.items() if m.get(key) is not None]
+    if known: lines.append(', '.join(known))
+    test = self.result.get('test')
+    if test: lines.append(f"test set: accuracy {percent(test['accuracy'])} on {test['n']:,} images "
+                          f"({_interval(test['accuracy'], test['n'])})")
+    return [*lines, f'{self.train_seconds:,.0f} s of training']
 
 # %% ../nbs/20_runs.ipynb #b5a4c41d
 @patch(as_prop=True)
