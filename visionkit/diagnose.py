@@ -114,7 +114,8 @@ class Complementary(Kind):
     name = 'complementary'
     def fits(self, e):
         if e.trusted: return e.moved.any() and e.informative and self._spread(e)
-        return e.lowest and not e.obstacle and e.top[0] >= 1 - .5/e.k and e.informative
+        # Of three or four classes, pairs that exchange labels leave out one as well
+        return e.k > 4 and e.lowest and not e.obstacle and e.informative and 1 - e.top[0] + e.top[1] <= .75/e.k
     def _spread(self, e):
         "Is the most frequent label of the classes that lost their name not much more frequent than the others?"
         if e.k < 3: return False
