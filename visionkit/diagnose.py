@@ -92,10 +92,10 @@ def assumption(e:Evidence):
             'With two classes only trusted images can show the opposite.')
 
 def bounds(e:Evidence, low, rate, high):
-    """Interval of the rate: disagreement on hard images may be wrong labels or the networks' mistakes. Where the
-    networks are good, the same is taken off both ends of an interval wider than ten points"""
-    wide, good = high - low - Limits.clean, e.disagreement - rate <= 1.2*Limits.clean*(1 - rate)
-    return (low + wide/2, high - wide/2) if good and wide > 0 else (low, high)
+    """Interval of the rate: disagreement on hard images may be wrong labels or the networks' mistakes. Of many images
+    and good networks, it ends ten points above its lower end: most of the rest are mistakes"""
+    good = e.n >= Limits.many and e.disagreement - rate <= 1.2*Limits.clean*(1 - rate)
+    return low, min(high, low + Limits.clean) if good else high
 
 # %% ../nbs/16_diagnose.ipynb #diag0015
 class Random(Kind):
@@ -151,8 +151,8 @@ def moved_pairs(e:Evidence):
 
 # %% ../nbs/16_diagnose.ipynb #diag0024
 def nearly_all(e:Evidence):
-    "Do networks and labels agree on nearly all images?"
-    return e.disagreement <= 1.2*Limits.clean
+    "Do networks and labels agree on nearly all images, and are all classes told apart?"
+    return e.disagreement <= 1.2*Limits.clean and len({*e.alike}) == e.k
 
 class Clean(Kind):
     "Next to no label is wrong"
@@ -242,8 +242,8 @@ class Unknown(Kind):
         too_weak = not e.informative and e.agreement < .5
         named = e.n >= Limits.images and not (e.lowest or e.moved.any() or e.k == 3 and e.obstacle)
         if too_weak or not named:
-            return self.diagnosis(e, np.nan, (0, 1), [agreement(e), e.obstacle or weak(e),
-                                                      'Trusted images would tell.'])
+            known = agreement(e) if e.n >= Limits.images else ''
+            return self.diagnosis(e, np.nan, (0, 1), [known, e.obstacle or weak(e), 'Trusted images would tell.'])
         limited = e.obstacle or e.lost
         high = max(e.disagreement + two_errors(e.disagreement, e.n), e.floor.high)
         interval = (0, high + e.lost) if limited else bounds(e, e.floor.low, e.floor.rate, high)

@@ -32,7 +32,8 @@ class Limits:
     explained = .6
     # Odds ratio up to which two classes may be one under two names: 37 % of the labels of both exchanged
     alike = 3.
-    clean = .1 # most disagreement of a set called clean, and the widest interval where networks are good
+    clean = .1 # most disagreement of a set called clean, and the widest interval of `many` images and good networks
+    many = 2000 # images
     uneven = .12 # see `unevenness`: above, wrong labels prefer some classes
     even = .6 # share of the floor by implausible labels: uniform noise .9 and more, pairs or random rows .5 and less
     relabel = .9 # probability of a suggested label, at the lower end of the interval: 96 % or more were wrong labels
@@ -144,7 +145,7 @@ def explained(
     left_out = np.log(rest/frequency[given]).mean()
     cells = ((groups.weights > 0).sum() - 1)*((frequency > 0).sum() - 1)
     corrected = groups.information(given) - cells/2/len(given) # Miller and Madow 1955
-    return float(max(left_out, corrected)/max(known, 1e-9))
+    return float((left_out + corrected)/2/max(known, 1e-9)) # of few images one is too low, the other varies much
 
 # %% ../nbs/16_evidence.ipynb #evid0025
 def _avoided(counts):
@@ -281,7 +282,7 @@ def moved(self:Evidence):
 def obstacle(self:Evidence):
     "What prevents a diagnosis, or ''"
     names = lambda which: ', '.join(self.vocab[t] for t in np.flatnonzero(which)[:5])
-    if self.n < Limits.images: return f'{self.n} images are too few: it takes {Limits.images}, better some hundreds.'
+    if self.n < Limits.images: return f'{self.n} images are too few to tell: it takes {Limits.images}, better some hundreds.'
     if self.trusted:
         empty = self.weights*self.n < 5
         return f'No group of images stands for {names(empty)}: the networks cannot see it.' if empty.any() else ''
