@@ -282,7 +282,8 @@ def moved(self:Evidence):
 def obstacle(self:Evidence):
     "What prevents a diagnosis, or ''"
     names = lambda which: ', '.join(self.vocab[t] for t in np.flatnonzero(which)[:5])
-    if self.n < Limits.images: return f'{self.n} images are too few to tell: it takes {Limits.images}, better some hundreds.'
+    if self.n < Limits.images:
+        return f'{self.n} images are too few to tell: it takes {Limits.images}, better some hundreds.'
     if self.trusted:
         empty = self.weights*self.n < 5
         return f'No group of images stands for {names(empty)}: the networks cannot see it.' if empty.any() else ''
