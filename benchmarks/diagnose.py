@@ -267,8 +267,8 @@ def real(args):
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--smoke', action='store_true', help='a few small folders, in seconds; nothing is written')
-    p.add_argument('--seeds', type=int, nargs='+', default=[8, 9],
-                   help='of the simulated folders (default 8 9: none that a number of `Limits` was set by)')
+    p.add_argument('--seeds', type=int, nargs='+', default=[10],
+                   help='of the simulated folders (default 10: none that a number of `Limits` was set by)')
     p.add_argument('--data', nargs='+', help='data sets with a training folder, such as mnist fashion_mnist')
     p.add_argument('--kinds', nargs='+', help='some of the kinds of noise, as the table names them (default: all)')
     p.add_argument('--n', type=int, help='only so many images, drawn with a fixed seed')

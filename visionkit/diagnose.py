@@ -93,9 +93,11 @@ def assumption(e:Evidence):
 
 def bounds(e:Evidence, low, rate, high):
     """Interval of the rate: disagreement on hard images may be wrong labels or the networks' mistakes. Of many images
-    and good networks, it ends ten points above its lower end: most of the rest are mistakes"""
+    and good networks, it is ten points wide at most: most disagreement beyond that on clear images is mistakes"""
     good = e.n >= Limits.many and e.disagreement - rate <= 1.2*Limits.clean*(1 - rate)
-    return low, min(high, low + Limits.clean) if good else high
+    if not good or high - low <= Limits.clean: return low, high
+    end = min(max(low + Limits.clean, e.floor.high, sum(e.top)), high)
+    return end - Limits.clean, end
 
 # %% ../nbs/16_diagnose.ipynb #diag0015
 class Random(Kind):
@@ -115,7 +117,10 @@ class Complementary(Kind):
     def fits(self, e):
         if e.trusted: return e.moved.any() and e.informative and self._spread(e)
         # Of three or four classes, pairs that exchange labels leave out one as well
-        return e.k > 4 and e.lowest and not e.obstacle and e.informative and 1 - e.top[0] + e.top[1] <= .75/e.k
+        if e.k < 5 or not e.lowest or e.obstacle or not e.informative: return False
+        # Pairs that exchange nearly half of their labels have a class that they are never given, too
+        spread = e.named_by == 'avoided' or np.median(e.T.max(1)) < Limits.one_label
+        return spread and 1 - e.top[0] + e.top[1] <= .75/e.k
     def _spread(self, e):
         "Is the most frequent label of the classes that lost their name not much more frequent than the others?"
         if e.k < 3: return False
@@ -152,7 +157,8 @@ def moved_pairs(e:Evidence):
 # %% ../nbs/16_diagnose.ipynb #diag0024
 def nearly_all(e:Evidence):
     "Do networks and labels agree on nearly all images, and are all classes told apart?"
-    return e.disagreement <= 1.2*Limits.clean and len({*e.alike}) == e.k
+    distinct = len({*e.alike}) == e.k and (e.T.diagonal() >= .5).all()
+    return e.disagreement <= 1.2*Limits.clean and distinct
 
 class Clean(Kind):
     "Next to no label is wrong"
