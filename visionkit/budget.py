@@ -6,7 +6,7 @@
 __all__ = ['Costs', 'measure', 'Budget', 'growing', 'plan_seconds', 'choose', 'stages_for']
 
 # %% ../nbs/24_budget.ipynb #ca6afc05
-import time
+import math, time
 from copy import deepcopy
 from dataclasses import dataclass
 import torch
@@ -83,7 +83,7 @@ class Budget:
     fixed:bool=False # does it take that size only?
 
     @property
-    def bs(self): return 32 if self.train < 1500 else 64
+    def bs(self): return min(32 if self.train < 1500 else 64, 2**max(1, int(math.log2(max(2, self.train/4)))))
     @property
     def enough(self): return 10 if self.pretrained else 40 # epochs that matter more than larger images
     @property

@@ -93,10 +93,12 @@ def assumption(e:Evidence):
             'With two classes only trusted images can show the opposite.')
 
 def bounds(e:Evidence, low, rate, high):
-    """Interval of the rate: disagreement on hard images may be wrong labels or the networks' mistakes. Where the
-    networks are good, the same is taken off both ends of an interval wider than ten points"""
-    wide, good = high - low - Limits.clean, e.disagreement - rate <= 1.2*Limits.clean*(1 - rate)
-    return (low + wide/2, high - wide/2) if good and wide > 0 else (low, high)
+    """Interval of the rate: disagreement on hard images may be wrong labels or the networks' mistakes. Of many images
+    and good networks, it is ten points wide at most: most disagreement beyond that on clear images is mistakes"""
+    good = e.n >= Limits.many and e.disagreement - rate <= 1.2*Limits.clean*(1 - rate)
+    if not good or high - low <= Limits.clean: return low, high
+    end = min(max(low + Limits.clean, e.floor.high, sum(e.top)), high)
+    return end - Limits.clean, end
 
 # %% ../nbs/16_diagnose.ipynb #diag0015
 class Random(Kind):
@@ -115,7 +117,11 @@ class Complementary(Kind):
     name = 'complementary'
     def fits(self, e):
         if e.trusted: return e.moved.any() and e.informative and self._spread(e)
-        return e.lowest and not e.obstacle and e.top[0] >= 1 - .5/e.k and e.informative
+        # Of three or four classes, pairs that exchange labels leave out one as well
+        if e.k < 5 or not e.lowest or e.obstacle or not e.informative: return False
+        # Pairs that exchange nearly half of their labels have a class that they are never given, too
+        spread = e.named_by == 'avoided' or np.median(e.T.max(1)) < Limits.one_label
+        return spread and 1 - e.top[0] + e.top[1] <= .75/e.k
     def _spread(self, e):
         "Is the most frequent label of the classes that lost their name not much more frequent than the others?"
         if e.k < 3: return False
@@ -151,8 +157,9 @@ def moved_pairs(e:Evidence):
 
 # %% ../nbs/16_diagnose.ipynb #diag0024
 def nearly_all(e:Evidence):
-    "Do networks and labels agree on nearly all images?"
-    return e.disagreement <= 1.2*Limits.clean
+    "Do networks and labels agree on nearly all images, and are all classes told apart?"
+    distinct = len({*e.alike}) == e.k and (e.T.diagonal() >= .5).all()
+    return e.disagreement <= 1.2*Limits.clean and distinct
 
 class Clean(Kind):
     "Next to no label is wrong"
@@ -242,8 +249,8 @@ class Unknown(Kind):
         too_weak = not e.informative and e.agreement < .5
         named = e.n >= Limits.images and not (e.lowest or e.moved.any() or e.k == 3 and e.obstacle)
         if too_weak or not named:
-            return self.diagnosis(e, np.nan, (0, 1), [agreement(e), e.obstacle or weak(e),
-                                                      'Trusted images would tell.'])
+            known = agreement(e) if e.n >= Limits.images else ''
+            return self.diagnosis(e, np.nan, (0, 1), [known, e.obstacle or weak(e), 'Trusted images would tell.'])
         limited = e.obstacle or e.lost
         high = max(e.disagreement + two_errors(e.disagreement, e.n), e.floor.high)
         interval = (0, high + e.lost) if limited else bounds(e, e.floor.low, e.floor.rate, high)

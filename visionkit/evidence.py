@@ -32,7 +32,9 @@ class Limits:
     explained = .6
     # Odds ratio up to which two classes may be one under two names: 37 % of the labels of both exchanged
     alike = 3.
-    clean = .1 # most disagreement of a set called clean, and the widest interval where networks are good
+    clean = .1 # most disagreement of a set called clean, and the widest interval of `many` images and good networks
+    many = 2000 # images
+    one_label = .4 # most frequent label of a group: complementary labels .25 and less, exchanged pairs .5 and more
     uneven = .12 # see `unevenness`: above, wrong labels prefer some classes
     even = .6 # share of the floor by implausible labels: uniform noise .9 and more, pairs or random rows .5 and less
     relabel = .9 # probability of a suggested label, at the lower end of the interval: 96 % or more were wrong labels
@@ -144,7 +146,7 @@ def explained(
     left_out = np.log(rest/frequency[given]).mean()
     cells = ((groups.weights > 0).sum() - 1)*((frequency > 0).sum() - 1)
     corrected = groups.information(given) - cells/2/len(given) # Miller and Madow 1955
-    return float(max(left_out, corrected)/max(known, 1e-9))
+    return float((left_out + corrected)/2/max(known, 1e-9)) # of few images one is too low, the other varies much
 
 # %% ../nbs/16_evidence.ipynb #evid0025
 def _avoided(counts):
@@ -160,7 +162,7 @@ def _avoided(counts):
 def best_grouping(
     probs, # (n,k) calibrated
     given, # (n,)
-): # (grouping, are groups named by the class they are never given?, is it the simplest?)
+): # (grouping, are groups named by the class they are never given?, how they were made)
     "The grouping that tells most of the given labels; the simplest one, unless another tells a tenth more"
     n, k = probs.shape
     choices = [(Grouping.by_highest(probs), False)]
@@ -169,8 +171,8 @@ def best_grouping(
     best = 0 if 1.1*gain[0] >= max(gain) else int(np.argmax(gain))
     groups, lowest = choices[best][0].refined(probs, given), choices[best][1]
     never = None if lowest else _avoided(groups.counts(given, groups.clearest(clear_share(n))))
-    if never is None: return groups, lowest, not best
-    return Grouping(never[groups.group], groups.clear, k).refined(probs, given), True, False
+    if never is None: return groups, lowest, ('highest', 'lowest', 'clusters')[best]
+    return Grouping(never[groups.group], groups.clear, k).refined(probs, given), True, 'avoided'
 
 # %% ../nbs/16_evidence.ipynb #evid0028
 def two_errors(rate, n):
@@ -213,8 +215,8 @@ class Evidence:
         self.n, self.k = self.probs.shape
         self.frequency = np.bincount(self.given, minlength=self.k)/self.n
         self.trusted = trusted and (self.position[trusted[0]], trusted[1])
-        if trusted: self.groups, self.lowest, self.simple = self._by_trusted(*self.trusted), False, True
-        else: self.groups, self.lowest, self.simple = best_grouping(self.probs, self.given)
+        if trusted: self.groups, self.lowest, self.named_by = self._by_trusted(*self.trusted), False, 'trusted'
+        else: self.groups, self.lowest, self.named_by = best_grouping(self.probs, self.given)
         self.counts = self.groups.counts(self.given, self.groups.clearest(clear_share(self.n)))
         self.T, self.weights = row_shares(self.counts), self.groups.weights
         empty = self.counts.sum(1) == 0
@@ -281,11 +283,12 @@ def moved(self:Evidence):
 def obstacle(self:Evidence):
     "What prevents a diagnosis, or ''"
     names = lambda which: ', '.join(self.vocab[t] for t in np.flatnonzero(which)[:5])
-    if self.n < Limits.images: return f'{self.n} images are too few: it takes {Limits.images}, better some hundreds.'
+    if self.n < Limits.images:
+        return f'{self.n} images are too few to tell: it takes {Limits.images}, better some hundreds.'
     if self.trusted:
         empty = self.weights*self.n < 5
         return f'No group of images stands for {names(empty)}: the networks cannot see it.' if empty.any() else ''
-    if self.k == 3 and (not self.simple or self.T.diagonal().mean() < .65):
+    if self.k == 3 and (self.named_by != 'highest' or self.T.diagonal().mean() < .65):
         return ('With three classes, labels that are never right and labels that go to a neighbour nearly half of the '
                 'time look alike.')
     rare = self.frequency < max(30/self.n, .002)
