@@ -580,6 +580,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'visionkit.export._probabilities': ('export.html#_probabilities', 'visionkit/export.py'),
                                   'visionkit.export._program': ('export.html#_program', 'visionkit/export.py'),
                                   'visionkit.export._resize_method': ('export.html#_resize_method', 'visionkit/export.py'),
+                                  'visionkit.export._root': ('export.html#_root', 'visionkit/export.py'),
                                   'visionkit.export._root_cause': ('export.html#_root_cause', 'visionkit/export.py'),
                                   'visionkit.export._spread': ('export.html#_spread', 'visionkit/export.py'),
                                   'visionkit.export._thumbnails': ('export.html#_thumbnails', 'visionkit/export.py'),

@@ -60,12 +60,17 @@ def _thumbnails(run):
     try: return [base64.b64decode(png, validate=True) for png in read_json(file).values()] if file.exists() else []
     except (AttributeError, TypeError, ValueError) as e: raise InputError(f'{file} is damaged: restore it') from e
 
+def _root(images):
+    "Where the images of a recipe are; the current folder if they are not at hand"
+    if images.folder: return Path(images.folder)
+    return get_source(images.source) if images.source in sources and has_source(images.source) else Path()
+
 def _own_images(folder, recipe):
     "Validation images of the run at `folder`, or their thumbnails"
     run = Run(folder)
     table = run.path/'predictions.csv'
     names = read_table(table, 'path').path if table.exists() else []
-    root = get_source(recipe.source) if recipe.source in sources and has_source(recipe.source) else Path()
+    root = _root(recipe.data)
     files = [root/name for name in _spread(names)]
     return files if files and all(f.is_file() for f in files) else _spread(_thumbnails(run))
 
