@@ -261,6 +261,26 @@ def test_fashion_mnist_from_idx(home, monkeypatch):
     with pytest.raises(InputError, match='t10k-images-idx3-ubyte.gz: damaged'): real(broken, 10, 28, 28)
 
 
+# Photographs of any size, from an archive fetched by hand
+
+def test_archive_fetched_by_hand(home, monkeypatch):
+    address = 'https://example.org/pets/archive/1a2b3c.tar.gz'
+    pets = replace(sources['pets'], size=None, root='pets*', by_hand=address)
+    monkeypatch.setitem(sources, 'pets', pets)
+    with pytest.raises(InputError, match=f'fetch {address} by hand as pets.tgz'): get_source('pets')
+    larger = {k.replace('pets', 'pets-1a2b3c', 1): png(size=(8 + i, 6 + 2*i)) for i, k in enumerate(PETS)}
+    beside = {'pets-1a2b3c/README.md': b'', 'pets-1a2b3c/more/cat/0.png': png(), 'other/train/cat/9.png': png()}
+    tarred({**larger, **beside}, home/'usb'/'pets.tgz')
+    path = get_source('pets')
+    assert {s: count_images(path/s) for s in pets.counts} == pets.counts and (path/'more').is_dir()
+    assert pets.shape is None and not (path/'other').exists()
+
+def test_photographs_of_any_size_have_one_mode(home, monkeypatch):
+    monkeypatch.setitem(sources, 'pets', replace(sources['pets'], size=None, mode='RGB'))
+    tarred(PETS, home/'usb'/'pets.tgz')
+    with pytest.raises(InputError, match=r'is \(8, 6\) L instead of \(8, 6\) RGB'): get_source('pets')
+
+
 # No archive, no network; downloads --------------------------------------------------------------------------------
 
 def with_url(monkeypatch, url, md5='0'*32):
@@ -468,7 +488,7 @@ def test_split_does_not_depend_on_the_listing():
 
 # Real data --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('name', ['mnist', 'characters'])
+@pytest.mark.parametrize('name', ['mnist', 'characters', 'clothing'])
 def test_real_archives(name):
     if not has_source(name): pytest.skip(f'no archive of {name}: VISIONKIT_ARCHIVES can name a folder that has one')
     src, path = sources[name], get_source(name)

@@ -21,7 +21,7 @@ def untrained(recipe, folder):
     folder.mkdir(parents=True)
     about = dict(recipe=recipe.name, smoke=True, settings=to_json(recipe))
     (folder/'recipe.json').write_text(json.dumps(about))
-    stats = [[np.full((1, recipe.n_in, 1, 1), v, dtype='float32').tolist() for v in (.4, .3)]]
+    stats = [[np.full((1, recipe.data.n_in, 1, 1), v, dtype='float32').tolist() for v in (.4, .3)]]
     save_weights(model, folder/'model.safetensors', dict(vocab=list('0123456789'), stats=stats))
     return folder
 

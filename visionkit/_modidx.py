@@ -1146,6 +1146,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'visionkit.sources._download': ('sources.html#_download', 'visionkit/sources.py'),
                                    'visionkit.sources._extract': ('sources.html#_extract', 'visionkit/sources.py'),
                                    'visionkit.sources._find': ('sources.html#_find', 'visionkit/sources.py'),
+                                   'visionkit.sources._is_below': ('sources.html#_is_below', 'visionkit/sources.py'),
                                    'visionkit.sources._make': ('sources.html#_make', 'visionkit/sources.py'),
                                    'visionkit.sources._places': ('sources.html#_places', 'visionkit/sources.py'),
                                    'visionkit.sources._progress': ('sources.html#_progress', 'visionkit/sources.py'),

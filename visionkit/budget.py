@@ -144,16 +144,17 @@ def choose(
 # %% ../nbs/24_budget.ipynb #ee06c27d
 def stages_for(
     size:int, # pixels
-    epochs:int, # of the main stage
+    epochs:int, # of the main stage; with pretrained weights there may be none
     budget:Budget,
 )->tuple:
     "The stages of a training: a new last layer first where the rest is pretrained, then all layers"
-    steps = epochs*max(1, budget.train//budget.bs)
+    steps = max(1, epochs*(budget.train//budget.bs))
     average = Spec('EMA', round(min(.999, max(.9, 1 - 20/steps)), 4))
     resize = () if budget.fixed or not growing(size) or epochs < 3 else (Spec('ProgressiveResize', *growing(size)),)
     adam = Spec('Adam', sqr_mom=.999, eps=1e-8)
     if not budget.pretrained:
         return (Stage(size, budget.bs, epochs, 3e-3, OneCycle(.2), wd=.05, opt=adam, mixup=.2, cbs=(average, *resize)),)
     head = Stage(size, budget.bs, 1, 6e-3, OneCycle(.3), freeze=True, wd=.01, opt=adam)
+    if not epochs: return (head,)
     return head, Stage(size, budget.bs, epochs, slice(3e-4, 3e-3), OneCycle(.25), wd=.02, opt=adam,
                        cbs=(average, *resize))

@@ -53,7 +53,7 @@ def cmd_list(args):
         print('  '.join(c.rjust(w) if 2 <= i <= 5 else c.ljust(w)
                         for i, (c, w) in enumerate(zip(row, widths))).rstrip())
 
-@command(argument('name', help='digits, mnist, fashion_mnist, cifar10, characters or noisy_digits'))
+@command(argument('name', help='digits, mnist, fashion_mnist, cifar10, clothing, characters or noisy_digits'))
 def cmd_fetch(args):
     "find or download a data set, verify it and unpack it once"
     from visionkit.sources import get_source

@@ -100,8 +100,9 @@ def plan_folder(
     "A recipe for the images of `collection` that fits the time"
     network = architecture(settings.arch, len(collection.classes), settings.weights, partial=settings.partial)
     budget = _budget(collection, network, settings, seconds)
-    size, epochs = budget.sizes[0], settings.epochs
-    if epochs is None:
+    size = budget.sizes[0]
+    if settings.epochs: epochs = settings.epochs - budget.pretrained # the first one is of the new last layer
+    else:
         sizes = (size, size) if budget.fixed else (64, 128) if budget.sizes[0] <= 128 else (96, 192)
         size, epochs = choose(measure(network.model, list(collection.items.path), sizes), budget)
     return folder_recipe(collection, network, stages_for(size, epochs, budget), settings)

@@ -9,6 +9,7 @@ __all__ = ['sources', 'count_images', 'Source', 'unpack', 'has_source', 'get_sou
 import bz2, gzip, hashlib, lzma, os, shutil, stat, struct, sys, tarfile, zipfile, zlib
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from http.client import HTTPException
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
@@ -44,11 +45,12 @@ class Source:
     name:str # what `get_source` knows it by
     title:str # one line for people
     counts:dict # {sub-folder: {class folder: images}}; sub-folder '' where the class folders stand at the top
-    size:tuple # (width, height) of every image
+    size:tuple # (width, height) of every image; None where sizes differ
     mode:str='L' # 'L' is grey, 'RGB' colour
     archives:tuple=() # file names; all of them are needed
     urls:dict=field(default_factory=dict) # {address: md5 of the file}; None where fastai keeps its size and hash
-    root:str='' # folder inside the archive that holds the images
+    by_hand:str='' # address of an archive without a published hash, which is not fetched but can be fetched by hand
+    root:str='' # folder inside the archive that holds the images, or a pattern of its name
     places:tuple=() # further folders that may hold the archives
     write:callable=None # `write(dest, archives)` makes the class folders; None unpacks the one archive
 
@@ -57,7 +59,7 @@ class Source:
     @property
     def classes(self): return len(next(iter(self.counts.values())))
     @property
-    def shape(self): return self.size[::-1] # (height, width), as transforms have it
+    def shape(self): return self.size and self.size[::-1] # (height, width), as transforms have it
     @property
     def n_in(self): return 1 if self.mode == 'L' else 3
     @property
@@ -84,8 +86,9 @@ def verify(self:Source,
             try:
                 with Image.open(file) as im: im.load()
             except Exception as e: raise wrong(f'{Path(sub)/c/file.name} is not a readable image ({_said(e)})') from e
-            if (im.size, im.mode) != (self.size, self.mode):
-                raise wrong(f'{Path(sub)/c/file.name} is {im.size} {im.mode} instead of {self.size} {self.mode}')
+            size = self.size or im.size
+            if (im.size, im.mode) != (size, self.mode):
+                raise wrong(f'{Path(sub)/c/file.name} is {im.size} {im.mode} instead of {size} {self.mode}')
 
 def _said(e): return ' '.join(str(e).split())[:200] or type(e).__name__   # one line, even of a web page
 
@@ -147,6 +150,10 @@ def _progress(total, instant=2**20):
     finally: bar.update(total+1)
 
 # %% ../nbs/05_sources.ipynb #7066d881
+def _is_below(parts, root):
+    "Does the path of `parts` begin with the folders `root`, names or patterns?"
+    return len(parts) >= len(root) and all(p == r or fnmatchcase(p, r) for p, r in zip(parts, root))
+
 def _extract(archive, dest, root=''):
     "Write the files below `root` of the zip or tar `archive` into the empty folder `dest`"
     archive = Path(archive)
@@ -167,7 +174,7 @@ def _extract(archive, dest, root=''):
             if path.anchor or '..' in path.parts: raise refuse('leads out of the folder')
             if not accepted: raise refuse('is a link or a special file')
             bar.update(f.tell())
-            if file is None or path.parts[:len(root)] != root: continue
+            if file is None or not _is_below(path.parts, root): continue
             if target.exists(): raise refuse('comes twice')
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, 'xb') as out: shutil.copyfileobj(file, out)
@@ -190,7 +197,7 @@ def _building(
 def unpack(
     archive, # a .zip, .tar, .tgz, .tar.bz2 or .tar.xz file
     dest, # folder to make; it must not be there yet
-    root:str='', # only what is below this folder of the archive, which itself is left out
+    root:str='', # only what is below this folder of the archive (a name or a pattern), which itself is left out
 ):
     "Unpack `archive` to `dest`, entirely or not at all; refuse paths that lead elsewhere, links and absurd sizes"
     archive, dest = user_path(archive), user_path(dest)
@@ -231,6 +238,8 @@ def _write_fashion(dest, archives):
 _ten = [str(i) for i in range(10)]
 _cifar = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 _zalando = 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/'
+_wear = 'dress hat longsleeve outwear pants shirt shoes shorts skirt t-shirt'.split()
+_grigorev = 'https://github.com/alexeygrigorev/clothing-dataset-small'
 _fashion = dict(zip([f'{s}-{k}-ubyte.gz' for s in ('train', 't10k') for k in ('images-idx3', 'labels-idx1')],
                     ['8d4fb7e6c68d591d4c3dfef9ec88bf0d', '25c81989df183df01b3e8a0aad5dffbe',
                      'bef4ecab320f06d8554ea6380940ec79', 'bb300cfdad3c16e7a12a480ee83cd310']))
@@ -249,6 +258,13 @@ sources = {s.name: s for s in [
     Source('cifar10', 'CIFAR-10, 50,000 + 10,000 small colour photographs',
            {'train': dict.fromkeys(_cifar, 5000), 'test': dict.fromkeys(_cifar, 1000)},
            (32, 32), 'RGB', archives=('cifar10.tgz',), urls={URLs.CIFAR: None}, root='cifar10'),
+    # Accepted are the publisher's archive of that commit, saved as clothing.tgz (shorter side 400 pixels, with a folder
+    # test), and the same training and validation photographs made smaller. GitHub promises no hash of its archives.
+    Source('clothing', 'Clothing, 3,068 + 341 photographs of ten kinds of clothes',
+           {'train': dict(zip(_wear, (241, 123, 455, 184, 468, 290, 198, 202, 112, 795))),
+            'validation': dict(zip(_wear, (32, 14, 49, 24, 49, 29, 26, 25, 12, 81)))},
+           None, 'RGB', archives=('clothing.tgz',), root='clothing*',
+           by_hand=f'{_grigorev}/archive/11961516512414bf9f6c150a832cfd21b54a6b54.tar.gz'),
     Source('characters', '2,480 handwritten characters 0-9, A-Z, a-z (part of Chars74K)',
            {'': {f'Sample{i:03d}': 40 for i in range(1, 63)}}, (1200, 900), 'RGB',
            archives=('trainPart1.zip',), root='train'),
@@ -308,6 +324,7 @@ def _absent(src, why):
 def _archives(src, folder):
     if not src.archives: return []
     if found := _find(src): return found
+    if src.by_hand: raise _absent(src, f'none is downloaded: fetch {src.by_hand} by hand as {src.archives[0]}')
     if not src.urls: raise _absent(src, 'its publisher offers no download')
     try: return _download(src, folder)
     except (OSError, HTTPException) as e: raise _absent(src, f'no download ({_said(e)})') from e
