@@ -114,10 +114,11 @@ def plan_seconds(
     costs:Costs, # of `measure`
     budget:Budget,
 )->float:
-    "How long decoding, training and one validation at the end take"
-    main = sum(costs.at(s) for s in _epoch_sizes(size, epochs, budget.fixed))*budget.train
-    head = .5*costs.at(size)*budget.train if budget.pretrained else 0
-    return costs.decode*(budget.train + budget.valid) + 1.1*(main + head) + 2*costs.valid_at(size)*budget.valid
+    "How long decoding, training, and the validation after each epoch and at the end take"
+    sizes = _epoch_sizes(size, epochs, budget.fixed)
+    train = sum(map(costs.at, sizes)) + (.5*costs.at(size) if budget.pretrained else 0)
+    valid = sum(map(costs.valid_at, sizes)) + (2 if budget.pretrained else 1)*costs.valid_at(size)
+    return costs.decode*(budget.train + budget.valid) + 1.1*train*budget.train + valid*budget.valid
 
 # %% ../nbs/24_budget.ipynb #238f402e
 def _most_epochs(size, costs, budget):

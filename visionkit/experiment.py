@@ -265,6 +265,7 @@ def _result(job):
     ended = {k: now[k] for k in ('commit', 'dirty', 'hardware', 'versions') if now[k] != job.about[k]}
     if ended: result['judged_by'] = ended
     if job.preds and recipe.tta: _add_tta(result, job.learn, recipe.tta)
+    if job.preds: result['calibration'] = job.preds.calibration().bins.round(6).values.tolist()
     if job.test_preds: result['test'] = job.test_preds.summary()
     if recipe.score: result['metrics'].update(recipe.score.build(job.folder))
     if job.diagnosis: result['noise'] = job.diagnosis.to_json()

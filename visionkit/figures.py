@@ -23,8 +23,8 @@ from .recipe import *
 history_columns = 'stage epoch train_loss train_accuracy valid_loss accuracy lr mom seconds'.split()
 _needed = dict(recipe=str, recipe_hash=str, seed=int, params=int, epochs=int, metrics=dict, history=list, seconds=dict,
                hardware=dict, versions=dict)
-_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, data=dict,
-                before=list, fold=(int, str), title=str, commit=str)
+_further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settings=dict, data=dict, calibration=list,
+                test=dict, before=list, fold=(int, str), title=str, commit=str)
 
 def _is(kind, x):
     "Is `x` of `kind`, or absent? True and False are no numbers"
@@ -47,6 +47,9 @@ def _good_confusion(rows):
     square = all(isinstance(r, list) and len(r) == len(rows) for r in rows)
     return square and all(_numbers(r) and None not in r and all(0 <= x < 10**15 for x in r) for r in rows)
 
+def _good_bins(bins):
+    return all(isinstance(b, list) and len(b) == 3 and _numbers(b) and None not in b for b in bins)
+
 def _good_figure(f):
     log = f.get('log') or []
     return (_numbers([f.get('value')]) and isinstance(log, list) and _numbers(log) and None not in log)
@@ -66,7 +69,8 @@ _parts = dict(metrics=lambda m, o: _numbers(m.values()) and all(_share(x) for k,
               history=lambda h, o: all(isinstance(r, dict) and _good_epoch(r) for r in h),
               worst=lambda w, o: all(map(_good_worst, w)), confusion=lambda c, o: _good_confusion(c),
               vocab=lambda v, o: len(set(map(str, v))) == len(v) == _classes(o, v),
-              seed_figure=lambda f, o: _good_figure(f),
+              seed_figure=lambda f, o: _good_figure(f), calibration=lambda c, o: _good_bins(c),
+              test=lambda t, o: _is(int, t.get('n')) and t.get('n') and _share(t.get('accuracy')),
               settings=lambda s, o: _good_stages(s.get('stages')) and not misshapen(s))
 
 def misshapen(

@@ -15,7 +15,7 @@ from .files import *
 from .plan import *
 from .recipe import *
 from .figures import *
-from .confusion import confused_pairs, confusion_frame, plot_confusion
+from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion
 from .pictures import thumbnail
 from .pages import *
 from .runs import *
@@ -54,15 +54,28 @@ def _embedded(png, alt):
     return h.Img(alt=alt, loading='lazy', src=f'data:image/png;base64,{png}') if good else None
 
 # %% ../nbs/21_report.ipynb #a63975de
+_further = (('balanced_accuracy', 'balanced accuracy', 'mean recall of the classes'),
+            ('macro_f1', 'macro F1', 'mean F1 of the classes'),
+            ('calibration_error', 'calibration error', 'mean distance of probability and accuracy'))
+
+def _accuracy_note(run, accuracy):
+    loss = f'loss {_number(run.metric("loss_last"), ".4f")}'
+    if not run.result.get('confusion'): return loss
+    low, high = accuracy_interval(accuracy, sum(map(sum, run.result['confusion'])))
+    return f'95 % interval {100*low:.1f} to {100*high:.1f} %, {loss}'
+
 def _run_tiles(run):
     "The headline figures, each with a note"
     last, best, figure = run.metric('accuracy_last'), run.metric('accuracy_best'), run.get('seed_figure')
-    if last is not None: yield 'accuracy, last epoch', percent(last), f'loss {_number(run.metric("loss_last"), ".4f")}'
+    if last is not None: yield 'accuracy, last epoch', percent(last), _accuracy_note(run, last)
     elif len(run.judged):
         yield f'accuracy after epoch {run.judged.index[-1]+1}', percent(run.judged.iloc[-1]), 'not final'
     if best is not None:
         few = f'of {len(run.judged)} validated, ' if len(run.judged) < len(run.history) else ''
         yield 'best epoch', percent(best), f'{few}chosen on the validation set'
+    for key, name, note in _further:
+        if run.metric(key) is not None: yield name, percent(run.metric(key)), note
+    if test := run.result.get('test'): yield 'test set', percent(test['accuracy']), f'{test["n"]:,} images'
     if run.metric('accuracy_tta') is not None:
         yield 'test-time augmentation', percent(run.metric('accuracy_tta')), 'mean over several views of each image'
     if figure and not run.smoke:
@@ -72,6 +85,7 @@ def _run_tiles(run):
     if None not in (run.metric(key), run.published):
         yield 'ours − published', percentage_points(run.metric(key) - run.published), f'points, {when}'
 
+# %% ../nbs/21_report.ipynb #6195e2d8
 def _facts(run):
     "Where the figures come from"
     hardware, settings = run.get('hardware') or {}, run.recipe.get('settings') or {}
@@ -103,6 +117,23 @@ def _curves(run):
     if not pictures: return [h.P('No epoch is finished yet.')]
     return [h.H3('Curves'), h.Div(*pictures, cls='grid')]
 
+# %% ../nbs/21_report.ipynb #cbb93d8a
+def _class_table(matrix):
+    rows = [(name, f'{r.n:,}', *(percent(x, 1) for x in (r.precision, r.recall, r.f1)))
+            for name, r in zip(class_figures(matrix).index, class_figures(matrix).itertuples())]
+    return html_table(['class', 'images', 'precision', 'recall', 'F1'], rows, range(1, 5))
+
+def _reliability(run):
+    "The accuracy at each confidence, where the result has it"
+    bins = pd.DataFrame(run.result.get('calibration') or [], columns=['n', 'confidence', 'accuracy'])
+    if not len(bins): return []
+    def draw(fig):
+        ax = fig.subplots()
+        ax.plot([0, 1], [0, 1], ls=':', lw=1, color='gray')
+        ax.plot(bins.confidence, bins.accuracy, 'o-', ms=4)
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel='confidence', ylabel='accuracy')
+    return [h.Div(h.H3('Reliability'), _picture(draw, (4, 4), 'accuracy by confidence', 'compressed'))]
+
 def _confusions(run):
     if not run.result.get('confusion'): return []
     matrix = confusion_frame(run.result['confusion'], run.result.get('vocab'))
@@ -110,11 +141,13 @@ def _confusions(run):
     rows = [(r.true, r.pred, f'{r.n:g}', percent(r.n/size[r.true], 1)) for r in confused_pairs(matrix, 10).itertuples()]
     table = html_table(['true', 'predicted', 'images', 'of that class'], rows, (2, 3))
     pairs = h.Div(h.H3('Most confused pairs'), table if rows else h.P('No image was confused.'))
-    if len(matrix) > 20: return [h.Div(pairs, cls='pair')]
+    classes = h.Div(h.H3('Classes'), _class_table(matrix))
+    if len(matrix) > 20: return [h.Div(pairs, classes, cls='pair')]
     def draw(fig): plot_confusion(matrix, fig.subplots())
     heat = _picture(draw, (2 + .3*len(matrix),)*2, 'confusion matrix', 'compressed')
-    return [h.Div(h.Div(h.H3('Confusion'), heat), pairs, cls='pair')]
+    return [h.Div(h.Div(h.H3('Confusion'), heat), pairs, cls='pair'), h.Div(classes, *_reliability(run), cls='pair')]
 
+# %% ../nbs/21_report.ipynb #84b79890
 def _pictures(run, name):
     "path → base64 PNG, from a file of the run's folder; {} if there is no such file"
     file = run.path/name
@@ -139,7 +172,8 @@ def _section(run, i):
     if run.smoke: notes.append('a smoke run, shrunk to seconds: its figures say nothing about the recipe')
     if run.fold == 'all': notes.append('trained on all images, nothing held out: no figure')
     about = h.P(run.label, *[h.Span(f' {n}.', cls='state') for n in notes])
-    remark = [h.P(str(run.get('notes')))] if run.get('notes') else []
+    remark = run.get('notes') or []
+    remark = [h.Ul(*map(h.Li, remark))] if isinstance(remark, list) and remark else [h.P(str(remark))] if remark else []
     return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, tile_row(_run_tiles(run)), *_curves(run),
                      *_confusions(run), *_worst(run), h.H3('Where it comes from'), _facts(run), id=f'run{i}')
 
