@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
 from visionkit.collection import collect
 from visionkit.core import InputError
-from visionkit.folder import train_folder
+from visionkit.folder import train_folder, train_folds
 from visionkit.inference import predict
 from visionkit.recipe import LoadWeights
 
@@ -137,3 +137,15 @@ def test_packaged_weights_start_better(tmp_path, photos):
     settings = run.recipe['settings']
     assert settings['model']['args'][0] == 'tf_efficientnet_lite0' and settings['before'][0]['type'] == LoadWeights.__name__
     assert run.metric('accuracy_last') > .8
+
+def test_a_test_folder_is_predicted_once(tmp_path, photos):
+    folder_of(tmp_path/'new', 7, under='elsewhere')
+    run = train_folder(photos, out=tmp_path/'runs', test=str(tmp_path/'new'/'elsewhere'), **TINY)
+    assert run.result['test']['n'] == 14 and 'test set' in ' '.join(run.summary)
+    picture(tmp_path/'odd'/'green'/'0.png', (0, 200, 0), 1)
+    with pytest.raises(InputError, match="class 'green'"): train_folder(photos, out=tmp_path/'more', test=str(tmp_path/'odd'), **TINY)
+
+def test_folds_predict_every_image_once(tmp_path, photos):
+    preds = train_folds(photos, 3, out=tmp_path, **TINY)
+    assert len(preds) == len(set(preds.df.path)) == 48 and preds.vocab == ['blue', 'red']
+    with pytest.raises(InputError, match='fold='): train_folder(photos, out=tmp_path, fold='1', **TINY)

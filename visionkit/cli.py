@@ -59,6 +59,26 @@ def cmd_fetch(args):
     from visionkit.sources import get_source
     _say(get_source(args.name))
 
+# %% ../nbs/29_cli.ipynb #6ed7ae9a
+def _cross_validate(args, words):
+    "`visionkit train --folds`: the pooled accuracy, and the labels that all networks together doubt"
+    from visionkit.folder import slug, train_folds
+    from visionkit.diagnose import diagnose
+    from visionkit.noise import label_issues, save_issues
+    from visionkit.report import label_report
+    preds = train_folds(args.folder, args.folds, args.minutes, **words)
+    low, high = preds.accuracy_interval
+    _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network that has not seen '
+         f'it (95 % interval {100*low:.1f} to {100*high:.1f} %)')
+    name = args.name or user_path(args.folder).resolve().stem
+    with claimed(user_path(args.out)/f'{slug(name)}-{args.seed}-folds') as out:
+        diagnosis = diagnose(preds)
+        issues = label_issues(preds, diagnosis)
+        save_issues(diagnosis, issues, out)
+        label_report(preds, diagnosis, issues, out/'issues.html')
+    print(diagnosis)
+    _say(f'{out}: noise.json, issues.csv, issues.html')
+
 # %% ../nbs/29_cli.ipynb #338b60ca
 def _choices(args, names):
     "The arguments among `names` that were given"
@@ -78,14 +98,17 @@ def _choices(args, names):
     argument('--flip', action=argparse.BooleanOptionalAction, help='mirror images? (default: if any has colours)'),
     argument('--balance', choices=('auto', 'none'), default='auto', help='let rare classes count more? (default auto)'),
     argument('--skip-unreadable', action='store_true', help='leave out files that cannot be read'),
-    argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure'),
+    argument('--test', metavar='FOLDER', help='class folders of a test set, predicted once at the end'),
+    one_of(argument('--folds', type=int, metavar='N', help='cross-validation: N networks, and suspect labels'),
+           argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')),
     argument('--seed', type=int, default=0, help='of all random numbers (default 0)'))
 def cmd_train(args):
     "a model of your own images: plan, training, report; run the same line again to resume"
     from visionkit.folder import train_folder
-    names = 'epochs arch weights partial size flip balance skip_unreadable'.split()
-    run = train_folder(args.folder, args.minutes, args.out, args.name, args.seed, hold_out=not args.all,
-                       bars=sys.stdout.isatty(), **_choices(args, names))
+    names = 'epochs arch weights partial size flip balance test skip_unreadable seed'.split()
+    words = dict(out=args.out, name=args.name, bars=sys.stdout.isatty(), **_choices(args, names))
+    if args.folds: return _cross_validate(args, words)
+    run = train_folder(args.folder, args.minutes, hold_out=not args.all, **words)
     for line in run.summary: _say(line)
     _say(f"report: {run.path/'report.html'}")
 

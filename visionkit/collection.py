@@ -7,9 +7,10 @@ __all__ = ['own_splits', 'Collection', 'collect']
 
 # %% ../nbs/24_collection.ipynb #3de19db8
 import hashlib, os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import pandas as pd
+from fastcore.basics import patch
 from .core import *
 from .files import *
 from .images import *
@@ -43,11 +44,11 @@ def own_splits(
     splits = [_split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
     return splits if all(splits) and 'train' in splits else ['']*len(splits)
 
-def _hold_out(items, share, seed):
-    "Move a share of each class of the training images to the validation set; copies of an image go with it"
+def _hold_out(items, splitter):
+    "The split with the part of the training images that `splitter` holds out; copies of an image go with it"
     train = items[items.split == 'train']
     first = train.drop_duplicates('group')
-    _, valid = StratifiedSplitter(share, seed)([_labelled(p, l) for p, l in zip(first.path, first.label)])
+    _, valid = splitter([_labelled(p, l) for p, l in zip(first.path, first.label)])
     held = set(first.group.iloc[valid])
     return items.split.mask((items.split == 'train') & items.group.isin(held), 'valid')
 
@@ -127,10 +128,21 @@ def _check_classes(items, source):
                          'and one to validate: add images, or leave the class out')
     if len(items) < 10: raise InputError(f'{where}: {len(items)} images are too few to train on: it takes 10 or more')
 
+def _test_items(test, classes):
+    "Columns path, label and split of the images below the folder `test`"
+    paths = folder_items(test)
+    if not paths: raise InputError(f'{test} holds no images in class folders: give a folder of class folders')
+    items = pd.DataFrame(dict(path=list(map(os.fspath, paths)), label=list(map(char_label, paths)), split='test'))
+    if strange := {*items.label} - {*classes}:
+        raise InputError(f'{test} has the class {min(strange)!r}, which the training images lack: leave it out')
+    return items
+
+# %% ../nbs/24_collection.ipynb #19d6dcfc
 def collect(
     source, # folder of class folders; CSV file or DataFrame with the columns path and label
     valid_pct:float=.2, # share of each class for the validation set, where the source has none
     seed:int=42, # of the split
+    test=None, # another folder of class folders: the test set
     skip_unreadable:bool=False, # leave out files that cannot be read? Otherwise they are an error
     bars:bool=False, # show a progress bar?
 )->Collection:
@@ -139,7 +151,9 @@ def collect(
     paths = image_items(source)
     root = user_path(source) if is_folder else Path(os.path.commonpath([p.absolute().parent for p in paths]))
     items = pd.DataFrame(dict(path=list(map(os.fspath, paths)), label=list(map(char_label, paths))))
-    items = _looked_at(items.assign(split=own_splits(paths, root) if is_folder else ''), bars)
+    items['split'] = own_splits(paths, root) if is_folder else ''
+    if test is not None: items = pd.concat([items, _test_items(user_path(test), set(items.label))], ignore_index=True)
+    items = _looked_at(items, bars)
     bad = items[items.reason != '']
     if len(bad) and not skip_unreadable: raise unreadable(list(bad.reason))
     items = items[items.reason == ''].reset_index(drop=True)
@@ -147,7 +161,17 @@ def collect(
     _check_classes(items, source)
     items['group'] = _copy_groups(items)
     items, n_leaks = _without_leaks(items)
-    if 'valid' not in set(items.split): items['split'] = _hold_out(items, valid_pct, seed)
+    if 'valid' not in set(items.split): items['split'] = _hold_out(items, StratifiedSplitter(valid_pct, seed))
     notes = _notes(items, len(bad), n_leaks)
-    columns = ['path', 'label', 'split', 'height', 'width', 'grey']
+    columns = ['path', 'label', 'split', 'height', 'width', 'grey', 'group']
     return Collection(items[columns].reset_index(drop=True), root, notes, list(bad.reason))
+
+@patch
+def fold(self:Collection,
+    k:int, # which part to hold out, from 0
+    n:int=5, # parts
+    seed:int=42, # of the parts
+)->Collection:
+    "The same images with another validation set: part `k` of `n` of all but the test images"
+    items = self.items.assign(split=self.items.split.replace('valid', 'train'))
+    return replace(self, items=items.assign(split=_hold_out(items, KFold(k, n, seed))))

@@ -79,18 +79,19 @@ def run_loader(
 @full_float32()
 def evaluate(
     folder, # a finished run's folder
-    images, # a folder of class folders, named as in training
+    images, # a folder of class folders, named as in training; or a DataFrame with the columns path and label
 ):
     "`Predictions` of the run on every image below `images`"
     recipe, model, meta = load_run(folder)
-    files = folder_items(images)
+    is_table = isinstance(images, pd.DataFrame)
+    files = image_items(images) if is_table else folder_items(images)
     if not files: raise InputError(f'{images} holds no images in class folders: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
     if strange:
-        raise InputError(f'{images} has classes that {recipe.name} does not know '
+        raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not know '
                          f'({", ".join(sorted(strange)[:3])}): it knows {", ".join(meta["vocab"])}')
     dl = run_loader(recipe, meta, files, char_label)
-    learn = Learner(DataLoaders(dl, dl, path=images), model, loss_func=recipe.loss.build())
+    learn = Learner(DataLoaders(dl, dl, path='.' if is_table else images), model, loss_func=recipe.loss.build())
     learn.dls.vocab = meta['vocab']
     return Predictions.from_learner(learn, dl)
 
