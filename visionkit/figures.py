@@ -112,7 +112,9 @@ def result_problems(
     if result.get('smoke'): problems.append('is a smoke run')
     return problems
 
-# %% ../nbs/19_figures.ipynb #6446c8f2
+# %% ../nbs/19_figures.ipynb #efe2183b
+_not_recipes = {'benchmarks', 'diagnose', 'records', 'sweeps', 'tuning'} # folders of other results
+
 def stored_results(
     path=None, # a folder of stored results; None: the one of this package
     name:str='*', # of the recipe; '*': all
@@ -120,11 +122,13 @@ def stored_results(
     "The stored results, file by file"
     found = {}
     for file in sorted(Path(path or results_dir()).glob(f'{name}/*.json')):
+        if file.parent.name in _not_recipes: continue
         try: content = read_json(file)
         except InputError as e: content = e
         found.setdefault(file.parent.name, {})[file] = content
     return found
 
+# %% ../nbs/19_figures.ipynb #3d97c67b
 def is_cross_entropy(
     recipe, # a recipe
 ):
