@@ -60,7 +60,8 @@ def with_model():
                                         (Spec('network', 'mobilenet_v3_small', 10, 1), 1)])
 def test_heads_and_named_architectures(spec, n_in, with_model, tmp_path):
     "fastai's head pools by maximum and mean"
-    recipe = with_model(spec, n_in=n_in, stages=(replace(get_recipe('digits').stages[-1], size=40),))
+    images = replace(get_recipe('digits').data, n_in=n_in)
+    recipe = with_model(spec, data=images, stages=(replace(get_recipe('digits').stages[-1], size=40),))
     run = untrained(recipe, tmp_path/'run')
     assert export_run(run, tmp_path/'m.onnx', digits()).difference < 1e-4
 
