@@ -181,8 +181,17 @@ def check_paths(root):
         found = re.search(r'/(?:home/\w+|root/|tmp/\w+|[\w/.-]+/site-packages/)', nb.read_text(encoding='utf-8'))
         if found: yield f'{nb.name} holds the path {found[0]}'
 
+def check_titles(root):
+    "Every notebook begins with its title"
+    for nb in (root/'nbs').rglob('*.ipynb'):
+        if '.ipynb_checkpoints' in nb.parts: continue
+        first = [''.join(c['source']) for c in json.loads(nb.read_text(encoding='utf-8'))['cells'][:1]
+                 if c['cell_type'] == 'markdown']
+        if not first or not first[0].startswith('# '):
+            yield f'{nb.name} does not begin with a title: # Title, then > one line'
+
 CHECKS = (check_room_lines, check_cell_lines, check_parameters, check_private, check_findings, check_packages,
-          check_import_order, check_skips, check_line_length, check_sizes, check_colab, check_paths)
+          check_import_order, check_skips, check_line_length, check_sizes, check_colab, check_paths, check_titles)
 
 def exceptions(root):
     "The lists as they would stand today"
