@@ -84,8 +84,9 @@ class Budget:
 
     @property
     def bs(self): return min(32 if self.train < 1500 else 64, 2**max(1, int(math.log2(max(2, self.train/4)))))
-    @property
-    def enough(self): return 10 if self.pretrained else 40 # epochs that matter more than larger images
+    def enough(self, size):
+        "Epochs that matter more than larger images: pretrained networks need few, and images of 128 pixels"
+        return (4 if size <= 128 else 8) if self.pretrained else 40
     @property
     def most(self): return 60 if self.pretrained else 300 # more epochs bring nothing
     @property
@@ -139,7 +140,7 @@ def choose(
     if not max(fits.values()):
         least = plan_seconds(budget.sizes[-1], 1, costs, budget)
         raise InputError(f'{budget.train:,} images need {least/60 + 1:.0f} minutes or more here: allow more minutes')
-    size = next((s for s, n in fits.items() if n >= budget.enough), max(fits, key=fits.get))
+    size = next((s for s, n in fits.items() if n >= budget.enough(s)), max(fits, key=fits.get))
     return size, fits[size]
 
 # %% ../nbs/24_budget.ipynb #ee06c27d
