@@ -149,3 +149,15 @@ def test_folds_predict_every_image_once(tmp_path, photos):
     preds = train_folds(photos, 3, out=tmp_path, **TINY)
     assert len(preds) == len(set(preds.df.path)) == 48 and preds.vocab == ['blue', 'red']
     with pytest.raises(InputError, match='fold='): train_folder(photos, out=tmp_path, fold='1', **TINY)
+
+def test_another_folder_of_the_same_name_is_refused(tmp_path, photos):
+    "The run in the way is of other images"
+    run = train_folder(photos, out=tmp_path/'runs', **TINY)
+    other = folder_of(tmp_path/'elsewhere'/'photos', 12)
+    with pytest.raises(InputError, match='asked for otherwise'): train_folder(other, out=tmp_path/'runs', **TINY)
+    assert train_folder(str(photos), out=tmp_path/'runs', **TINY).path == run.path
+
+def test_a_path_among_the_settings(tmp_path, photos):
+    folder_of(tmp_path/'new', 7, under='elsewhere')
+    run = train_folder(photos, out=tmp_path/'runs', test=tmp_path/'new'/'elsewhere', **TINY)
+    assert run.result['test']['n'] == 14

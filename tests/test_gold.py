@@ -8,7 +8,7 @@ import numpy as np, pytest, torch
 from safetensors.torch import load_file
 from conftest import MAIN
 from warm import capture
-from visionkit.all import Predictions, corrupt, diagnose, noise_matrix, recipes, scoreboard
+from visionkit.all import Predictions, corrupt, diagnose, noise_matrix, recipes, scoreboard, simulated_preds
 from visionkit.cli import main
 
 GOLD = Path(__file__).with_name('gold.json')
@@ -48,20 +48,6 @@ def test_scoreboard_row_by_row(gold):
 # Diagnoses: the cases of the page on label noise, and the kinds of noise of results/diagnose, whose networks' answers
 # are not stored, on random numbers
 
-def imagine(T, n=20_000, doubt=.1, weights=None, people=0.):
-    "(`Predictions` under noise `T`, true classes): most images are clear, `doubt` of them lie between two classes"
-    rng, k = np.random.default_rng(0), len(T)
-    truth = rng.choice(k, n, p=weights)
-    belief = np.eye(k)[truth]
-    torn = rng.random(n) < doubt
-    odds = rng.uniform(.05, .95, torn.sum())[:, None]
-    others = (truth[torn] + rng.integers(1, k, torn.sum())) % k
-    belief[torn] = odds*belief[torn] + (1 - odds)*np.eye(k)[others]
-    seen = truth.copy()
-    seen[torn] = np.where(rng.random(torn.sum()) < people, others, truth[torn])
-    probs = belief @ T * np.exp(rng.normal(0, .15, (n, k)))
-    return Predictions(probs/probs.sum(1, keepdims=True), corrupt(seen, T, 1), list(map(str, range(k)))), truth
-
 def trust(preds, truth, n=5):
     "`n` images of each class with their true label"
     return {preds.df.path[i]: preds.vocab[c] for c in range(len(preds.vocab)) for i in np.flatnonzero(truth == c)[:n]}
@@ -75,7 +61,7 @@ def one_flipped(kept):
     return T
 
 def matrices():
-    "name → (P(given | true), how `imagine` draws)"
+    "name → (P(given | true), how `simulated_preds` draws)"
     skewed = dict(weights=np.array([6, 1, 1, 1, 1, 1, 1, 1, 1, 6])/20)
     biased = noise_matrix('complementary', 10)*np.linspace(.2, 3, 10)
     few = around([0, .25, .003, .08, .25, .004, .08, .25, .003, .08])
@@ -101,7 +87,7 @@ def matrices():
 
 def large_cases():
     "name → `Predictions` of a hundred classes"
-    for kind in ('symmetric', 'pair'): yield f'{kind} 100', imagine(noise_matrix(kind, 100, .3), n=50_000)[0]
+    for kind in ('symmetric', 'pair'): yield f'{kind} 100', simulated_preds(noise_matrix(kind, 100, .3), n=50_000)[0]
 
 def digits_cases():
     "name → `Predictions` of two classifiers that know little of the embedded digits"
@@ -137,7 +123,7 @@ def weak_cases():
 def quick_cases():
     "name → (`Predictions`, trusted images or None)"
     for name, (T, how) in matrices().items():
-        preds, truth = imagine(T, **how)
+        preds, truth = simulated_preds(T, **how)
         yield name, preds, None
         if name in NEED_TRUST: yield f'{name}, trusted', preds, trust(preds, truth)
     for name, preds in digits_cases(): yield name, preds, None

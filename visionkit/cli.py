@@ -59,24 +59,29 @@ def cmd_fetch(args):
     from visionkit.sources import get_source
     _say(get_source(args.name))
 
+# %% ../nbs/29_cli.ipynb #e6fe5f70
+def _write_labels(preds, out, trusted=None):
+    "Diagnose the labels by out-of-fold predictions and write noise.json, issues.csv and issues.html"
+    from visionkit.diagnose import diagnose
+    from visionkit.noise import label_issues, save_issues
+    from visionkit.report import label_report
+    diagnosis = diagnose(preds, trusted)
+    issues = label_issues(preds, diagnosis)
+    save_issues(diagnosis, issues, out)
+    label_report(preds, diagnosis, issues, out/'issues.html')
+    return diagnosis
+
 # %% ../nbs/29_cli.ipynb #6ed7ae9a
 def _cross_validate(args, words):
     "`visionkit train --folds`: the pooled accuracy, and the labels that all networks together doubt"
     from visionkit.folder import slug, train_folds
-    from visionkit.diagnose import diagnose
-    from visionkit.noise import label_issues, save_issues
-    from visionkit.report import label_report
     preds = train_folds(args.folder, args.folds, args.minutes, **words)
     low, high = preds.accuracy_interval
     _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network that has not seen '
          f'it (95 % interval {100*low:.1f} to {100*high:.1f} %)')
     name = args.name or user_path(args.folder).resolve().stem
     with claimed(user_path(args.out)/f'{slug(name)}-{args.seed}-folds') as out:
-        diagnosis = diagnose(preds)
-        issues = label_issues(preds, diagnosis)
-        save_issues(diagnosis, issues, out)
-        label_report(preds, diagnosis, issues, out/'issues.html')
-    print(diagnosis)
+        print(_write_labels(preds, out))
     _say(f'{out}: noise.json, issues.csv, issues.html')
 
 # %% ../nbs/29_cli.ipynb #338b60ca
@@ -168,10 +173,7 @@ def cmd_labels(args):
     "label noise of a folder of class folders, or of a data set: what kind, how much, which images; run again to resume"
     from functools import partial
     from visionkit.sources import get_source, sources
-    from visionkit.diagnose import diagnose
     from visionkit.folds import label_learner, label_stages, named_items, oof_preds, trusted_images
-    from visionkit.noise import label_issues, save_issues
-    from visionkit.report import label_report
     given = user_path(args.folder)
     known = sources.get(args.folder) if not given.is_dir() else None
     folder = get_source(args.folder)/(known.train or '') if known else given
@@ -184,12 +186,9 @@ def cmd_labels(args):
         check_outputs(*(out/name for name in ('noise.json', 'issues.csv', 'issues.html')))
         learn_at = partial(label_learner, bars=sys.stdout.isatty())
         preds = oof_preds(folder, learn_at, stages, out=out/'oof')
-        found = diagnose(preds, trusted)
-        issues = label_issues(preds, found)
-        save_issues(found, issues, out)
-        label_report(preds, found, issues, out/'issues.html')
-    print(found)
-    _say(f'{out}: noise.json, issues.csv, issues.html ({found.seconds:.0f} s: 3 networks, '
+        diagnosis = _write_labels(preds, out, trusted)
+    print(diagnosis)
+    _say(f'{out}: noise.json, issues.csv, issues.html ({diagnosis.seconds:.0f} s: 3 networks, '
           f'{stages[0].epochs} epochs of two thirds of the images each)')
 
 # %% ../nbs/29_cli.ipynb #8a2164ff

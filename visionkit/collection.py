@@ -32,30 +32,22 @@ def _looked_at(items, bars):
     return items.assign(**dict(zip(('reason', 'height', 'width', 'grey', 'print'), zip(*seen))))
 
 # %% ../nbs/24_collection.ipynb #38913326
-_split_names = dict(train='train', training='train', valid='valid', validation='valid', val='valid', test='test',
-                    testing='test')
-
 def own_splits(
     items:list, # paths of images
     folder, # that they are below
 )->list: # 'train', 'valid', 'test', or '' for each
     "The split that each first folder is named after; '' for all unless every one is, and one is called train"
     parts = [Path(p).relative_to(folder).parts for p in items]
-    splits = [_split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
+    splits = [split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
     return splits if all(splits) and 'train' in splits else ['']*len(splits)
 
 def _hold_out(items, splitter):
     "The split with the part of the training images that `splitter` holds out; copies of an image go with it"
     train = items[items.split == 'train']
     first = train.drop_duplicates('group')
-    _, valid = splitter([_labelled(p, l) for p, l in zip(first.path, first.label)])
+    _, valid = splitter([labelled_path(p, l) for p, l in zip(first.path, first.label)])
     held = set(first.group.iloc[valid])
     return items.split.mask((items.split == 'train') & items.group.isin(held), 'valid')
-
-def _labelled(path, label):
-    path = LabelledPath(path)
-    path.label = label
-    return path
 
 # %% ../nbs/24_collection.ipynb #09440106
 def _copy_groups(items):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd, torch
 from .core import *
 from .files import *
+from .fingerprint import *
 from .plan import *
 from .recipe import *
 from .models import n_params
@@ -130,11 +131,14 @@ def _look_and_plan(folder, source, minutes, settings, seed):
     if settings.bars: print(*recipe.stages, sep='\n')
     write_table(collection.items[['path', 'label', 'split']], folder/'items.csv')
     fold = settings.fold if settings.hold_out else 'all'
-    start_run(folder, recipe, seed, fold, asked=_asked(minutes, settings), notes=collection.notes)
+    start_run(folder, recipe, seed, fold, asked=_asked(source, minutes, settings), notes=collection.notes)
 
-def _asked(minutes, settings):
+def _asked(source, minutes, settings):
     "What was asked for, as `recipe.json` keeps it"
-    return dict(minutes=minutes, **{f.name: getattr(settings, f.name) for f in fields(settings) if f.name != 'bars'})
+    if isinstance(source, pd.DataFrame): source = fingerprint(source.astype(str).values.tolist())
+    else: source = user_path(source).resolve()
+    chosen = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != 'bars'}
+    return to_json(dict(source=source, minutes=minutes, **chosen))
 
 def folder_table(folder):
     "(training and validation images, test images) of the run in `folder`"
@@ -159,7 +163,7 @@ def train_folder(
     with claimed(user_path(out)/run_name) as folder:
         if not (folder/'recipe.json').exists(): _look_and_plan(folder, source, minutes, settings, seed)
         recipe, about = stored_recipe(folder), read_json(folder/'recipe.json')
-        if about.get('asked') != _asked(minutes, settings):
+        if about.get('asked') != _asked(source, minutes, settings):
             raise InputError(f'{folder} holds a training that was asked for otherwise: repeat its words to go on, or '
                              'choose another name or out')
         items, test = folder_table(folder)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from . import confusion as matrix
 from .core import *
@@ -180,15 +179,10 @@ def inputs(
     with _plain(self.dl, get_idxs=lambda: idx, bs=len(idx), num_workers=0) as dl: return dl.one_batch()[0]
 
 # %% ../nbs/12_interpret.ipynb #e5700211
-def _exact_interval(k, n):
-    "95 % interval of a share of which `k` of `n` cases are known (Clopper-Pearson)"
-    low, high = binomtest(int(k), int(n)).proportion_ci(.95, 'exact')
-    return float(low), float(high)
-
 @patch(as_prop=True)
 def accuracy_interval(self:Predictions):
     "(low, high): exact 95 % interval of the accuracy"
-    return _exact_interval((self.preds == self.targs.numpy()).sum(), len(self))
+    return matrix.share_interval((self.preds == self.targs.numpy()).sum(), len(self))
 
 @patch(as_prop=True)
 def balanced_accuracy(self:Predictions):
@@ -202,13 +196,16 @@ def macro_f1(self:Predictions):
 
 # %% ../nbs/12_interpret.ipynb #5a81144a
 @patch
+def confusion(self:Predictions):
+    "Confusion matrix with class names: rows true, columns predicted"
+    counts = confusion_matrix(self.targs.numpy(), self.preds, labels=range(len(self.vocab)))
+    return matrix.confusion_frame(counts, self.vocab)
+
+@patch
 def per_class(self:Predictions):
     "Images, precision, recall, F1 and mean loss of each class, lowest recall first"
-    precision, recall, f1, n = precision_recall_fscore_support(
-        self.targs.numpy(), self.preds, labels=range(len(self.vocab)), zero_division=np.nan)
-    df = pd.DataFrame(dict(n=n, precision=precision, recall=recall, f1=f1), index=self.vocab)
-    df['loss'] = self.df.groupby('true').loss.mean().reindex(self.vocab)
-    return df.rename_axis('class').sort_values('recall', kind='stable')
+    figures = matrix.class_figures(self.confusion())
+    return figures.assign(loss=self.df.groupby('true').loss.mean().reindex(figures.index))
 
 # %% ../nbs/12_interpret.ipynb #b82a551b
 @dataclass(frozen=True, repr=False)
@@ -241,7 +238,7 @@ def plot_calibration(
     "Reliability diagram: accuracy by confidence, a point a bin with its 95 % interval; returns the axes"
     calibration = self.calibration(bins)
     table = calibration.bins
-    low, high = np.transpose([_exact_interval(round(r.accuracy*r.n), r.n) for r in table.itertuples()])
+    low, high = np.transpose([matrix.share_interval(round(r.accuracy*r.n), r.n) for r in table.itertuples()])
     if ax is None: ax = plt.subplots(figsize=(3.6, 3.6), layout='constrained')[1]
     ax.plot([0, 1], [0, 1], color='tab:gray', lw=1, ls=':')
     bars = [table.accuracy - low, high - table.accuracy]
@@ -251,12 +248,6 @@ def plot_calibration(
     return ax
 
 # %% ../nbs/12_interpret.ipynb #1ee46706
-@patch
-def confusion(self:Predictions):
-    "Confusion matrix with class names: rows true, columns predicted"
-    counts = confusion_matrix(self.targs.numpy(), self.preds, labels=range(len(self.vocab)))
-    return matrix.confusion_frame(counts, self.vocab)
-
 @patch
 def confused_pairs(self:Predictions, n:int=10):
     "The `n` most frequent confusions: true class, predicted class, count"

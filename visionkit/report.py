@@ -15,7 +15,7 @@ from .files import *
 from .plan import *
 from .recipe import *
 from .figures import *
-from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion
+from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion, share_interval
 from .pictures import thumbnail
 from .pages import *
 from .runs import *
@@ -61,7 +61,8 @@ _further = (('balanced_accuracy', 'balanced accuracy', 'mean recall of the class
 def _accuracy_note(run, accuracy):
     loss = f'loss {_number(run.metric("loss_last"), ".4f")}'
     if not run.result.get('confusion'): return loss
-    low, high = accuracy_interval(accuracy, sum(map(sum, run.result['confusion'])))
+    n = sum(map(sum, run.result['confusion']))
+    low, high = share_interval(round(accuracy*n), n)
     return f'95 % interval {100*low:.1f} to {100*high:.1f} %, {loss}'
 
 def _run_tiles(run):
@@ -119,8 +120,8 @@ def _curves(run):
 
 # %% ../nbs/21_report.ipynb #cbb93d8a
 def _class_table(matrix):
-    rows = [(name, f'{r.n:,}', *(percent(x, 1) for x in (r.precision, r.recall, r.f1)))
-            for name, r in zip(class_figures(matrix).index, class_figures(matrix).itertuples())]
+    rows = [(r.Index, f'{r.n:,}', *(percent(x, 1) for x in (r.precision, r.recall, r.f1)))
+            for r in class_figures(matrix).itertuples()]
     return html_table(['class', 'images', 'precision', 'recall', 'F1'], rows, range(1, 5))
 
 def _reliability(run):
