@@ -36,8 +36,8 @@ class Limits:
     many = 2000 # images
     one_label = .4 # most frequent label of a group: complementary labels .25 and less, exchanged pairs .5 and more
     uneven = .12 # see `unevenness`: above, wrong labels prefer some classes
-    even = .6 # share of the floor by implausible labels: uniform noise .9 and more, pairs or random rows .5 and less
-    relabel = .9 # probability of a suggested label, at the lower end of the interval: 96 % or more were wrong labels
+    even = .6 # share of the floor by implausible labels: mostly .9 of uniform noise, .5 of pairs or random rows
+    relabel = .9 # probability of a suggested label, at the lower end of the interval: nine in ten were wrong labels
 
 # %% ../nbs/16_evidence.ipynb #evid0010
 def calibrated(
