@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['char_label', 'LabelledPath', 'labelled_path', 'folder_items', 'image_items', 'StratifiedSplitter', 'KFold', 'kfolds',
-           'OpenImage', 'CenterResize', 'image_block', 'relabel', 'loader_files']
+           'own_splits', 'FolderSplitter', 'OpenImage', 'CenterResize', 'image_block', 'relabel', 'loader_files']
 
 # %% ../nbs/06_data.ipynb #6bc8507d
 import os
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import accumulate
 from pathlib import Path
+from warnings import warn
 from fastai.vision.all import *
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from .core import *
@@ -153,6 +154,31 @@ def splitter(self:Source):
     "The publisher's train and test folders, or `StratifiedSplitter()` where there is one folder only"
     return GrandparentSplitter(self.train, self.test) if self.test else StratifiedSplitter()
 
+# %% ../nbs/06_data.ipynb #1f1305d5
+def own_splits(
+    items:list, # paths of images
+    folder, # that they are below
+)->list: # 'train', 'valid', 'test', or '' for each
+    "The split that each first folder is named after; '' for all unless every one is, and one is called train"
+    parts = [Path(p).relative_to(folder).parts for p in items]
+    splits = [split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
+    return splits if all(splits) and 'train' in splits else ['']*len(splits)
+
+@dataclass(frozen=True)
+class FolderSplitter:
+    "The splits that the folders are named after, without the test images; or, where there are none, `whole`"
+    whole:Callable=StratifiedSplitter() # divides images that no folder divides
+    def __call__(self, items):
+        if isinstance(items, pd.DataFrame) or not all(isinstance(o, Path) for o in items): return self.whole(items)
+        root = os.path.commonpath([o.parent for o in items])
+        splits = pd.Series(own_splits(items, root))
+        train, valid, test = (list(splits.index[splits == s]) for s in ('train', 'valid', 'test'))
+        if not train: return self.whole(items)
+        if not valid: train, valid = [[train[i] for i in part] for part in self.whole([items[i] for i in train])]
+        left_out = f'; {len(test):,} test images are left out' if test else ''
+        warn(f'{root}: {len(train):,} training and {len(valid):,} validation images, by its folders{left_out}')
+        return train, valid
+
 # %% ../nbs/06_data.ipynb #7f2acb38
 class OpenImage(Transform):
     "Open an image by `open_image`, as `cls`, with transparent pixels on the colour `ground`"
@@ -184,7 +210,7 @@ class _Label(Transform):
 def image_block(
     size=None, # an int, or (height, width); None leaves the images as they are
     n_in:int=3, # channels: 1 opens them as grey, 3 as RGB; or an `OpenImage`
-    splitter=None, # function from items to two lists of indices; default `StratifiedSplitter()`
+    splitter=None, # function from items to two lists of indices; default `FolderSplitter()`
     method:str='squish', # how to get to `size`: 'squish', 'pad' or 'crop'
     item_tfms=None, # further transforms of one image, after the resize
     batch_tfms=None, # transforms of a whole batch, on the model's device
@@ -199,7 +225,7 @@ def image_block(
     image = TransformBlock(type_tfms=opener, batch_tfms=IntToFloatTensor)
     resize = [] if size is None else [CenterResize(size, method)]
     return DataBlock(blocks=(image, CategoryBlock), get_items=image_items, get_y=_Label(),
-                     splitter=splitter or StratifiedSplitter(), item_tfms=resize + L(item_tfms), batch_tfms=batch_tfms)
+                     splitter=splitter or FolderSplitter(), item_tfms=resize + L(item_tfms), batch_tfms=batch_tfms)
 
 # %% ../nbs/06_data.ipynb #e2a2d124
 def relabel(
