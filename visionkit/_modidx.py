@@ -1177,7 +1177,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'visionkit.sources._progress': ('sources.html#_progress', 'visionkit/sources.py'),
                                    'visionkit.sources._read_idx': ('sources.html#_read_idx', 'visionkit/sources.py'),
                                    'visionkit.sources._reading': ('sources.html#_reading', 'visionkit/sources.py'),
-                                   'visionkit.sources._said': ('sources.html#_said', 'visionkit/sources.py'),
+                                   'visionkit.sources._reason': ('sources.html#_reason', 'visionkit/sources.py'),
                                    'visionkit.sources._source': ('sources.html#_source', 'visionkit/sources.py'),
                                    'visionkit.sources._tar_entries': ('sources.html#_tar_entries', 'visionkit/sources.py'),
                                    'visionkit.sources._unpacked': ('sources.html#_unpacked', 'visionkit/sources.py'),
