@@ -84,9 +84,9 @@ def run_result(
     seconds:dict, # total: start to end without interruptions; init, teacher: training the starting weights, teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
-    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
+    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1].get('train_accuracy'))
     if preds:
-        judged = [h['accuracy'] for h in history if h['accuracy'] is not None]
+        judged = [h['accuracy'] for h in history if h.get('accuracy') is not None]
         metrics.update(accuracy_last=preds.accuracy, loss_last=preds.loss,
                        accuracy_best=max(judged or [preds.accuracy]), balanced_accuracy=preds.balanced_accuracy,
                        macro_f1=preds.macro_f1,
@@ -236,7 +236,7 @@ def train_run(
     first = learn.dls
     def dls_at(stage): return first if stage is recipe.stages[0] else recipe_dls(recipe, stage, job.items)
     with nullcontext() if job.bars else _epoch_lines(learn):
-        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision)
+        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision, run=False)
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON has no NaN
 
 # %% ../nbs/22_experiment.ipynb #33f9b535
