@@ -15,6 +15,7 @@ from fastai.vision.all import default_device, defaults
 from .core import *
 from .plan import *
 from .images import open_image
+from .depthwise import fast_autocast
 from .models import fast_layout
 from .callbacks import fast_dtype
 
@@ -56,7 +57,7 @@ def measure(
     model = deepcopy(model).to(device, memory_format=fast_layout(model))
     def batch(size): return torch.rand(bs, 3, size, size, device=device).to(memory_format=fast_layout(model))
     def step(x):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32): out = model(x)
+        with fast_autocast(model, device, dtype): out = model(x)
         F.cross_entropy(out.float(), torch.zeros(bs, dtype=torch.long, device=device)).backward()
     def look(x):
         with torch.no_grad(): model(x)

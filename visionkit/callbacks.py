@@ -11,6 +11,7 @@ from fastai.vision.all import *
 from torchvision.transforms.v2.functional import resize
 from .core import *
 from .plan import *
+from .depthwise import fast_autocast
 from .models import fast_layout
 
 # %% ../nbs/10_callbacks.ipynb #477d1499
@@ -126,7 +127,7 @@ class AutoPrecision(MixedPrecision):
         device = next(self.model.parameters()).device
         dtype = self.on(device)
         self.used = str(dtype).removeprefix('torch.')
-        self.autocast = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+        self.autocast = fast_autocast(self.model, device, dtype)
         self.learn.scaler, self.scales = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), L()
         self.layout = fast_layout(self.model)
         self.model.to(memory_format=self.layout)
