@@ -1,6 +1,6 @@
 """The cost of testing pages: each in a new Python, as `nbdev-test` runs it, and all by `tools/run_tests.py`.
 
-Both ways run the same pages (all, or every `--every`th in the order of their names), two at a time, one way after the other, each with an empty cache of its own and without
+Both ways run the same pages, two at a time, one way after the other, each with an empty cache of its own and without
 VISIONKIT_ARCHIVES. results/benchmarks/pages.json gets the processor seconds (user and system) of all processes of each
 way, which other processes on the machine hardly change, and the seconds that passed, which they do change."""
 import argparse, ctypes, json, os, resource, subprocess, sys, tempfile, time
