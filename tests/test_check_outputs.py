@@ -53,13 +53,15 @@ def test_parts_of_an_output():
     table = new_output('execute_result', {'text/html': '<table id="T_1a">', 'text/plain': 'a  1'})
     bar = new_output('display_data', {'text/html': '<div>', 'text/plain': '<div><progress value="3"></progress></div>'})
     scoreboard = new_output('display_data', {'text/markdown': '| x |', 'text/plain': '<Markdown object>'})
+    style = new_output('display_data', {'text/html': '<style>', 'text/plain': '<IPython.core.display.HTML object>'})
     picture = new_output('display_data', {'image/png': 'AAAA', 'text/plain': '<Figure size 1x1 with 1 Axes>'})
-    shown = text(cell(stream('out\n'), bar, stream('err\n', 'stderr'), table, stream('more\n'), scoreboard, picture))
+    shown = text(cell(stream('out\n'), bar, style, stream('err\n', 'stderr'), table, stream('more\n'), scoreboard, picture))
     assert shown == ['a 1', '| x |', '<Figure size 1x1 with 1 Axes>', 'err', 'out', 'more']
 
 def test_warnings_of_libraries_are_left_out():
-    warning = '/lib/site-packages/torch/jit.py:14: FutureWarning: deprecated\n  warnings.warn(\n'
-    output = check_outputs.without_warnings(stream(warning + 'visionkit: no such recipe\n', 'stderr'))
+    warning = '/lib/site-packages/torch/jit.py:14: FutureWarning: deprecated{}\n  warnings.warn(\n'
+    both = warning.format('') + warning.format(':\nuse another,\nor none')
+    output = check_outputs.without_warnings(stream(both + 'visionkit: no such recipe\n', 'stderr'))
     assert output.text == 'visionkit: no such recipe\n'
 
 def test_pages_without_their_data_are_left_out(page, monkeypatch, capfd):

@@ -25,7 +25,7 @@ MAY_DIFFER = (
     (fr'{NUMBER}(?= ?{UNIT}\b)', 'TIME'),
     (r'[ \t]+', ' ')) # the width of a column
 NUMBERS = (NUMBER, 'NUMBER'),
-LIBRARY_WARNING = re.compile(r'^\S+/site-packages/\S+\.py:\d+: \w*Warning: .*\n(  .*\n)?', re.M)
+LIBRARY_WARNING = re.compile(r'^\S+/site-packages/\S+\.py:\d+: \w*Warning: (.*\n)*?  \S.*\n', re.M) # to the line of code
 
 def without_warnings(output):
     "`output`, without warnings of libraries, which hold paths of this machine, if it is the stream of errors"
@@ -33,11 +33,11 @@ def without_warnings(output):
     return output
 
 def shown(output):
-    "The text of an output; none for a progress bar"
+    "The text of an output; none for a progress bar, and for HTML alone"
     if output.output_type == 'stream': return output.text
     data = output.get('data', {})
     text = data.get('text/markdown') or data.get('text/plain', '')
-    return '' if '<progress' in text else text.rstrip('\n') + '\n'
+    return '' if '<progress' in text or text.startswith('<IPython.') else text.rstrip('\n') + '\n'
 
 def text(
     cell, # of a notebook, with its outputs
