@@ -54,7 +54,8 @@ def execute(page):
     notebook = nbformat.read(page, 4)
     env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MPLBACKEND')}
     env |= dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(ROOT), env.get('PYTHONPATH', '')]))
-    NotebookClient(notebook, timeout=3600, resources=dict(metadata=dict(path=page.parent))).execute(env=env)
+    NotebookClient(notebook, timeout=3600, resources=dict(metadata=dict(path=page.parent)),
+                   extra_arguments=['--IPKernelApp.log_level=40']).execute(env=env)
     for cell in notebook.cells:
         if cell.cell_type == 'code':
             cell.outputs = [o for o in map(without_warnings, cell.outputs) if o.output_type != 'stream' or o.text]
