@@ -9,6 +9,7 @@ __all__ = ['Costs', 'measure', 'Budget', 'growing', 'plan_seconds', 'choose', 's
 import math, time
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 import torch
 import torch.nn.functional as F
 from fastai.vision.all import default_device, defaults
@@ -50,7 +51,7 @@ def measure(
     model, # a network for colour images
     files:list, # images, some of which are decoded
     sizes=(96, 192), # pixels; two, or one twice for a network that takes one size only
-    bs:int=16, # images a step
+    bs:int=32, # images a step
 )->Costs:
     "What an image costs on this machine, from a few steps at two sizes and the decoding of a few images"
     device, dtype = default_device(), fast_dtype()
@@ -61,9 +62,10 @@ def measure(
         F.cross_entropy(out.float(), torch.zeros(bs, dtype=torch.long, device=device)).backward()
     def look(x):
         with torch.no_grad(): model(x)
-    train = [_seconds(lambda: step(batch(s)))/bs for s in sizes]
+    batches = [batch(s) for s in sizes]
+    train = [_seconds(partial(step, x))/bs for x in batches]
     model.eval()
-    valid = [_seconds(lambda: look(batch(s)))/bs for s in sizes]
+    valid = [_seconds(partial(look, x))/bs for x in batches]
     some = files[::max(1, len(files)//24)][:24]
     began = time.perf_counter()
     for p in some: open_image(p).resize((max(sizes),)*2)
@@ -118,7 +120,7 @@ def plan_seconds(
 )->float:
     "Seconds of decoding, training, and the validation after each epoch and at the end"
     sizes = _epoch_sizes(size, epochs, budget.fixed)
-    train = sum(map(costs.at, sizes)) + (.5*costs.at(size) if budget.pretrained else 0)
+    train = sum(map(costs.at, sizes)) + (costs.valid_at(size) if budget.pretrained else 0)
     valid = sum(map(costs.valid_at, sizes)) + (2 if budget.pretrained else 1)*costs.valid_at(size)
     return costs.decode*(budget.train + budget.valid) + 1.1*train*budget.train + valid*budget.valid
 
