@@ -253,7 +253,7 @@ def judge_run(
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
     began = time.time()
-    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
+    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, tta=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
 def _result(job):
@@ -281,7 +281,7 @@ def write_run(
     resumed = sum(row['seconds'] for row in job.history[:learn.resumed])
     job.seconds['total'] = time.time() - job.began + resumed + job.seconds.get('diagnosis', 0)
     if job.diagnosis:
-        preds = Predictions.from_learner(learn, learn.dls.train, looks=job.recipe.tta or 0)
+        preds = Predictions.from_learner(learn, learn.dls.train, tta=job.recipe.tta or 0)
         write_table(label_issues(preds, job.diagnosis, forward=True), folder/'relabelled.csv')
     result = _result(job)
     if job.preds:
