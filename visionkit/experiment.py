@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['run_name', 'start_run', 'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare_run', 'train_run',
-           'judge_run', 'write_run', 'reproduce', 'finish_run', 'run_candidate']
+           'judge_run', 'write_run', 'reproduce', 'finish_run', 'candidate_folder', 'run_candidate']
 
 # %% ../nbs/22_experiment.ipynb #381d0612
 import json, time
@@ -120,6 +120,7 @@ class Job:
     split:object=None # a splitter in place of the recipe's own
     bars:bool=True # show progress bars?
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
+    cbs:tuple=() # fastai callbacks that watch the training and change nothing of it
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
     test_items:pd.DataFrame=None # a table of test images, of a folder that has some
     learn:Learner=None # set by `prepare_run`
@@ -195,7 +196,7 @@ def prepare(self:TaughtBy, job):
         run = reproduce(self.recipe, 0, job.recipe.is_smoke, job.folder.parent, bars=job.bars)
     else:
         teacher = replace(teacher, data=replace(teacher.data, split=images.split, test=images.test))
-        run = run_candidate(teacher, 0, job.folder.parent)
+        run = run_candidate(teacher, 0, candidate_folder(teacher, 0, job.folder.parent))
     job.seconds['teacher'] = run.result['seconds']['train']
     model = recipe_model(teacher)
     load_weights(model, run.path/'model.safetensors')
@@ -215,6 +216,7 @@ def prepare_run(
     job.learn = recipe_learner(recipe, job.items)
     job.precision = AutoPrecision(recipe.precision or 'float32')
     if job.validate_last is not None: job.learn.add_cb(ValidateLast(job.validate_last))
+    job.learn.add_cbs(job.cbs)
     for give in needed: give(job.learn)
 
 # %% ../nbs/22_experiment.ipynb #3ecb5bcd
@@ -331,11 +333,24 @@ def _run(job):
     judge_run(job)
     write_run(job)
 
-def run_candidate(
+# %% ../nbs/22_experiment.ipynb #8287f9e0
+def candidate_folder(
     recipe:Recipe, # a changed copy of a registered recipe
     seed:int, # of every generator
-    out, # where its run folder goes
-):
-    "The run of a changed recipe, in a folder that has its hash in the name"
-    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        return finish_run(Job(recipe, start_run(folder, recipe, seed, None), folder, bars=False))
+    out, # where run folders go
+)->Path:
+    "The folder of its run, which has its hash in the name"
+    return Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}'
+
+def run_candidate(
+    recipe:Recipe, # a changed copy of a registered recipe, or of a plan for a folder
+    seed:int, # of every generator
+    folder, # of its run
+    items:pd.DataFrame=None, # the table of images, of a plan for a folder
+    cbs=(), # fastai callbacks that watch the training
+)->Run:
+    "The run of a changed recipe; called again after an interruption, it goes on"
+    with claimed(folder) as folder:
+        if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
+        about = start_run(folder, recipe, seed)
+        return finish_run(Job(recipe, about, folder, bars=False, items=items, cbs=cbs))
