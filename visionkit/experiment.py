@@ -8,7 +8,7 @@ __all__ = ['run_name', 'start_run', 'run_result', 'Job', 'full_float32', 'flushe
 
 # %% ../nbs/22_experiment.ipynb #381d0612
 import json, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,7 @@ class Job:
     about:dict # its `recipe.json`
     folder:Path # where everything goes
     split:object=None # a splitter in place of the recipe's own
-    bars:bool=True # show progress bars?
+    bars:bool=True # show progress bars? False: print a line an epoch; None: nothing
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
     cbs:tuple=() # fastai callbacks that watch the training and change nothing of it
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
@@ -216,7 +216,6 @@ def prepare_run(
     job.learn = recipe_learner(recipe, job.items)
     job.precision = AutoPrecision(recipe.precision or 'float32')
     if job.validate_last is not None: job.learn.add_cb(ValidateLast(job.validate_last))
-    job.learn.add_cbs(job.cbs)
     for give in needed: give(job.learn)
 
 # %% ../nbs/22_experiment.ipynb #3ecb5bcd
@@ -230,6 +229,15 @@ def _epoch_lines(learn):
     learn.logger = line
     with learn.no_bar(): yield
 
+@contextmanager
+def _display(learn, bars):
+    "What a training shows, see `Job.bars`"
+    if bars: yield
+    elif bars is None:
+        with learn.no_bar(), learn.no_logging(): yield
+    else:
+        with _epoch_lines(learn): yield
+
 def train_run(
     job:Job, # a prepared run
 ):
@@ -237,7 +245,7 @@ def train_run(
     recipe, learn = job.recipe, job.learn
     first = learn.dls
     def dls_at(stage): return first if stage is recipe.stages[0] else recipe_dls(recipe, stage, job.items)
-    with nullcontext() if job.bars else _epoch_lines(learn):
+    with _display(learn, job.bars), learn.added_cbs(job.cbs):
         history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision)
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON knows no NaN
 
@@ -348,9 +356,10 @@ def run_candidate(
     folder, # of its run
     items:pd.DataFrame=None, # the table of images, of a plan for a folder
     cbs=(), # fastai callbacks that watch the training
+    bars:bool=False, # see `Job.bars`
 )->Run:
     "The run of a changed recipe; called again after an interruption, it goes on"
     with claimed(folder) as folder:
         if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
         about = start_run(folder, recipe, seed)
-        return finish_run(Job(recipe, about, folder, bars=False, items=items, cbs=cbs))
+        return finish_run(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))
