@@ -38,8 +38,11 @@ from visionkit.experiment import *
 from visionkit.budget import *
 from visionkit.collection import *
 from visionkit.folder import *
+from visionkit.space import *
 from visionkit.tuning import *
 from visionkit.inference import *
 from visionkit.export import *
+from visionkit.study import *
+from visionkit.sweep import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

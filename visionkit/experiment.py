@@ -323,14 +323,19 @@ def reproduce(
 _written = ('checkpoint history.csv model.safetensors predictions.csv thumbs.json cams.json noise.json issues.csv '
             'relabelled.csv result.json report.html').split()
 
+def _finished(job):
+    "The `Run` in the folder of `job`, trained unless it is"
+    check_outputs(*(job.folder/f for f in _written))
+    if not (job.folder/'result.json').exists(): _run(job)
+    return Run(job.folder)
+
 def finish_run(
     job:Job, # the run to be made
 ):
     "The `Run` in the folder of `job`, trained unless it is; a report that was moved away is written anew"
-    check_outputs(*(job.folder/f for f in _written))
-    if not (job.folder/'result.json').exists(): _run(job)
+    run = _finished(job)
     if not (job.folder/'report.html').exists(): html_report(job.folder, job.folder/'report.html')
-    return Run(job.folder)
+    return run
 
 @full_float32()
 @flushed_denormals()
@@ -362,4 +367,4 @@ def run_candidate(
     with claimed(folder) as folder:
         if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
         about = start_run(folder, recipe, seed)
-        return finish_run(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))
+        return _finished(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))

@@ -6,7 +6,7 @@
 __all__ = ['Sweep']
 
 # %% ../nbs/27_study.ipynb #38c3a154
-import re, warnings
+import re, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from .assemble import *
 from .space import *
 from .tuning import *
 from .folder import *
+from .folder import check_minutes, name_of, words_of
 
 # %% ../nbs/27_study.ipynb #7cb14ba7
 beat_seconds = 60 # between two signs of life of a worker
@@ -58,11 +59,19 @@ def storage_errors(url):
         raise InputError(f'the database {_hidden(url)} fails ({printable(cause)}): is it there, may you write to it? '
                          'Then run the same line again') from e
 
+def _make_storage(url, tries=3):
+    "Optuna's storage in the database `url`; its tables are made if absent, perhaps by two workers at the same moment"
+    optuna = get_optuna()
+    more = dict(connect_args=dict(timeout=60)) if url.startswith('sqlite') else dict(pool_pre_ping=True)
+    try: return optuna.storages.RDBStorage(url, more, heartbeat_interval=beat_seconds, grace_period=grace_seconds)
+    except Exception as e:
+        if tries == 1 or not re.search('already exists|duplicate key|UNIQUE', str(e)): raise
+        time.sleep(1)
+        return _make_storage(url, tries - 1)
+
 def open_storage(url):
     "Optuna's storage in the database `url`"
-    more = dict(connect_args=dict(timeout=60)) if url.startswith('sqlite') else dict(pool_pre_ping=True)
-    with no_warnings(), storage_errors(url):
-        return get_optuna().storages.RDBStorage(url, more, heartbeat_interval=beat_seconds, grace_period=grace_seconds)
+    with no_warnings(), storage_errors(url): return _make_storage(url)
 
 # %% ../nbs/27_study.ipynb #92092dd6
 @dataclass
