@@ -28,7 +28,7 @@ def _json_or_empty(path):
 def history_frame(
     rows:list, # dicts, one an epoch
 ):
-    "One row an epoch with the columns that a reader can count on; lr a list, one rate a group"
+    "One row for each epoch, always with the same columns; lr a list, one for each group"
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise InputError('a history must be a list of rows, one an epoch')
     df = pd.DataFrame(rows, columns=list(dict.fromkeys([*history_columns, *(k for r in rows for k in r)])))
@@ -51,7 +51,7 @@ def _read_history(path):
             raise ValueError('no column has a known name')
         for line in table: rows.append({k: read(k, v) for k, v in line.items()})
     except (TypeError, ValueError, OverflowError, RecursionError, csv.Error) as e:
-        raise InputError(f'{path}, line {len(rows) + 2} is no row of a history ({printable(e)}): restore it') from e
+        raise InputError(f'{path}, line {len(rows) + 2} is not a row of a history ({printable(e)}): restore it') from e
     return rows
 
 # %% ../nbs/20_runs.ipynb #8e7171ae
@@ -63,11 +63,11 @@ class Run:
         self.path = user_path(path)
         stored = self.path.is_file() and self.path.suffix == '.json'
         if not stored and not _is_run(self.path):
-            raise InputError(f'{path} is no run: give a folder that `visionkit run` made')
+            raise InputError(f'{path} is not a run: give a folder that `visionkit run` made')
         self.result = _json_or_empty(self.path if stored else self.path/'result.json')
         self.recipe = {} if stored else _json_or_empty(self.path/'recipe.json')
         bad = misshapen(self.result) + misshapen(self.recipe)
-        if bad: raise InputError(f'{path} is damaged ({", ".join(bad)}): restore it, or run it again elsewhere')
+        if bad: raise InputError(f'{path} is damaged ({", ".join(bad)}): restore it, or repeat the run')
         rows = self.result.get('history') or ([] if stored else _read_history(self.path/'history.csv'))
         self.history = history_frame(rows)
         self.finished = bool(self.result)
@@ -88,18 +88,18 @@ class Run:
 # %% ../nbs/20_runs.ipynb #718951cc
 @patch(as_prop=True)
 def judged(self:Run):
-    "Accuracy of the epochs after which the validation set was judged"
+    "Accuracy of the epochs with a validation"
     return self.history.accuracy.dropna()
 
 @patch(as_prop=True)
 def epochs(self:Run):
-    "How many epochs the run is to have; None if that is not known"
+    "The total number of epochs of the run; None if unknown"
     stages = [s.get('epochs') or 1 for s in (self.get('stages') or []) if isinstance(s, dict)]
     return self.result.get('epochs') or (sum(stages) if stages else None)
 
 @patch(as_prop=True)
 def state(self:Run):
-    "'finished', or how many epochs of how many; without a total if that is not known"
+    "'finished', or the number of epochs done, of all epochs if their number is known"
     if self.finished: return 'finished'
     n = len(self.history)
     return f'unfinished: {n} of {self.epochs} epochs' if self.epochs else f'{n} epoch{"s"*(n != 1)}'
@@ -125,7 +125,7 @@ def summary(self:Run):
     "The figures of a finished run, a line each"
     if not self.finished: return [self.state]
     confusion, m = self.result.get('confusion'), self.result['metrics']
-    if not confusion: return [f'{self.train_seconds:,.0f} s of training; nothing held out, so no figure']
+    if not confusion: return [f'{self.train_seconds:,.0f} s of training; no validation set, so no figure']
     n = sum(map(sum, confusion))
     lines = [f"accuracy {percent(m['accuracy_last'])} on {n:,} validation images ({_interval(m['accuracy_last'], n)})"]
     further = dict(balanced_accuracy='balanced accuracy', macro_f1='macro F1', calibration_error='calibration error')
@@ -145,7 +145,7 @@ def published(self:Run):
 
 @patch(as_prop=True)
 def published_line(self:Run):
-    "What to draw beside the accuracy: the published log, epoch by epoch, or else the published figure"
+    "The published accuracy to draw: the log, epoch by epoch, or else the figure"
     return self.published if self.published is None else (self.get('seed_figure').get('log') or self.published)
 
 @patch(as_prop=True)
@@ -172,7 +172,7 @@ _marks = (.95, .97, .98, .99)
 def convergence(
     history:pd.DataFrame, # of a `Run`
 ):
-    "How fast and smoothly a run got there: epochs and seconds to 95, 97, 98 and 99 %, mean accuracy, sum of loss rises"
+    "The convergence of a run: epochs and seconds to 95, 97, 98 and 99 %, mean accuracy, sum of loss rises"
     acc, spent = history.accuracy.values, history.seconds.cumsum().values
     loss = history.valid_loss.groupby(history.stage.fillna(-1)) # the next stage may have another loss function
     first = [int(np.argmax(acc >= m)) if (acc >= m).any() else None for m in _marks]
@@ -186,7 +186,7 @@ def convergence(
 def compare(
     runs, # of `load_runs`
 ):
-    "One row a run: what it was, what came out, how it converged, and the published figure beside it"
+    "One row for each run: recipe, results, convergence, and the published figure"
     def row(r):
         figure, last = r.published, r.metric('accuracy_last')
         ours = r.metric(r.compared[0])
@@ -205,7 +205,7 @@ _better = dict(accuracy='higher', **{f'epochs_to_{100*m:g}': 'lower' for m in _m
 def compare_pairs(
     runs, # of `load_runs`: finished runs of two recipes
 ):
-    "A row a measure over seeds both recipes have: mean, sd, n of each, mean difference (second − first), its sd and p"
+    "A row a measure, over seeds of both recipes: mean, sd, n of each, mean difference (second − first), its sd and p"
     runs = [r for r in runs if r.finished and not r.smoke]
     table = compare(runs)
     names = list(dict.fromkeys(table.recipe)) if len(table) else []
@@ -233,7 +233,7 @@ def compare_pairs(
 def conclude(
     pairs:pd.DataFrame, # of `compare_pairs`
 ):
-    "What `compare_pairs` shows, a line a measure, in plain words"
+    "The result of `compare_pairs` in words, a line for each measure"
     first, second = [c.removesuffix('_mean') for c in pairs.columns if c.endswith('_mean')]
     def line(measure, r):
         if r.n < r.pairs:
@@ -243,7 +243,7 @@ def conclude(
         mean = lambda name: percent(r[f'{name}_mean']) if share else f'{r[f"{name}_mean"]:.3g}'
         difference = f'{percentage_points(r.difference)} points' if share else f'{r.difference:+.3g}'
         figures = f'{measure}: {second} {mean(second)}, {first} {mean(first)}, difference {difference}'
-        if r.n < 2: return f'{figures} (one pair): one pair of runs tells nothing about luck'
+        if r.n < 2: return f'{figures} (one pair): one pair of runs cannot show whether a difference is due to chance'
         if r.difference_std == 0 and r.difference: verdict, p = 'the same difference in each pair', ''
         else:
             p = '' if pd.isna(r.p) else f'p = {r.p:.2g}, '
@@ -258,7 +258,7 @@ def conclude(
 def plot_compare(
     runs, # of `load_runs`
 ):
-    "Held-out accuracy and loss over the epochs, a colour a recipe: each run thin, their mean thick; returns the figure"
+    "Validation accuracy and loss over the epochs, a colour for each recipe: thin lines for runs, thick for means"
     groups = {}
     for r in runs: groups.setdefault(r.name + ', smoke'*r.smoke, []).append(r.history.set_index(r.history.index + 1))
     labels, fonts = drawable(f'{name} (n = {len(hs)})'.replace('$', r'\$') for name, hs in groups.items())
@@ -281,7 +281,7 @@ _lines = {'loss': dict(train='train_loss', valid='valid_loss'),
 _colors = dict(train='C1', valid='C0')
 
 def _series(h, what):
-    "name → values of what one picture shows; only those with any value"
+    "name → values of the lines of one panel, without empty ones"
     lines = {name: h[c] for name, c in _lines[what].items()}
     if what == 'learning rate':
         n = max(map(len, h.lr), default=0)

@@ -24,15 +24,15 @@ from .experiment import full_float32, flushed_denormals, candidate_folder, run_c
 # %% ../nbs/23_tuning.ipynb #74c882c2
 def tuning_recipe(
     recipe:Recipe, # one that has a `tune` split
-    k:int=None, # hold out this part, where the `tune` split has parts
+    k:int=None, # validate on this part, if the `tune` split has parts
 )->Recipe:
     "`recipe` trained and validated on its `tune` split, without its test set"
     if recipe.tune is None:
         raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
     start = recipe.need(StartFrom)
     if start and get_recipe(start.recipe).data.source == recipe.data.source:
-        raise InputError(f'{recipe.name} starts from a run of {start.recipe}, which saw the images that `tune` '
-                         'holds out: tune it without `StartFrom`')
+        raise InputError(f'{recipe.name} starts from a run of {start.recipe}, which was trained on images that `tune` '
+                         'validates on: tune it without `StartFrom`')
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
     return replace(recipe, data=replace(recipe.data, split=split, test=None))
 
@@ -40,9 +40,9 @@ def tuning_recipe(
 def trial_row(
     run:Run, # a finished one
     recipe:Recipe, # that it trained
-    what:str, # what was tried, in a few words
+    what:str, # description of the trial, in a few words
 )->dict:
-    "What came out of a trial"
+    "The result of a trial"
     result = run.result
     return dict(tried=what, recipe_hash=recipe.recipe_hash, split=str(recipe.data.split), seed=run.seed,
                 epochs=recipe.epochs, params=result['params'], accuracy=round(run.metric('accuracy_last'), 4),
@@ -71,13 +71,13 @@ def trials_file(
 # %% ../nbs/23_tuning.ipynb #377fc1d5
 def tune(
     recipe:Recipe, # the candidate: a changed copy of a recipe that has a `tune` split
-    what:str, # what is tried, in a few words
-    k:int=None, # hold out this part, where the `tune` split has parts
+    what:str, # description of the trial, in a few words
+    k:int=None, # validate on this part, if the `tune` split has parts
     seed:int=0, # of every generator
     out='runs', # where its run folder goes
     csv=None, # where the row goes; None: `trials_file`
 )->dict: # the row
-    "Train a candidate on its `tune` split and put what came out on record"
+    "Train a candidate on its `tune` split and record the result"
     recipe, path = tuning_recipe(recipe, k), user_path(csv or trials_file(recipe))
     check_whole('seed', seed, 0, 2**32 - 1)
     check_outputs(path)
@@ -92,7 +92,7 @@ def _check_range(recipe, start_lr, end_lr, num_it):
     "`InputError` unless the finder can sweep `recipe` over these learning rates"
     check_whole('num_it', num_it, 2)
     if not 0 < check_number('start_lr', start_lr) < check_number('end_lr', end_lr):
-        raise InputError(f'start_lr={start_lr}, end_lr={end_lr}: give two rates above 0, the lower one first')
+        raise InputError(f'start_lr={start_lr}, end_lr={end_lr}: give two learning rates above 0, the lower one first')
     stage = recipe.stages[0]
     odd = [k for o, names in ((recipe, ('before',)), (stage, ('freeze', 'clip', 'mixup')))
            for k in names if getattr(o, k)]
@@ -144,7 +144,7 @@ def read_sweep(
         sweep.attrs.update({k: float(about[k]) for k in ('steep', 'valley')})
         return sweep[['lr', 'loss']].astype(float)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise InputError(f'{path} is no sweep of `lr_sweep` ({printable(e)}): restore it, or make it anew') from e
+        raise InputError(f'{path} is not a sweep of `lr_sweep` ({printable(e)}): restore it, or make it again') from e
 
 def stored_sweep(
     recipe:Recipe, # any recipe
