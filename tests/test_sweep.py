@@ -125,9 +125,9 @@ def test_the_command_on_a_folder(shell, tmp_path):
     assert shell('evaluate', trial, 'mine').returncode == 0
     again = shell(*line)
     assert again.returncode == 0 and not re.search('^trial', again.stdout, re.M)
-    fails(shell(*line[:-1], '48'), 'begun with other settings')
+    fails(shell(*line[:-1], '48'), 'different value for its settings')
     (tmp_path/'space.json').write_text('{"lr": [0.001, 0.01]}')
-    fails(shell(*line), 'begun with other values to try')
+    fails(shell(*line), 'different value for its search space')
 
 def test_errors_of_the_command(shell, tmp_path):
     fails(shell('sweep', 'digits', '--space', 'nowhere.json'), 'nowhere.json holds no search space')

@@ -136,7 +136,7 @@ def plan_training(
     return recipe, collection
 
 # %% ../nbs/26_folder.ipynb #867eb761
-def words_of(
+def training_settings(
     source, # as in `train_folder`
     minutes:float, # as in `train_folder`
     settings:FolderSettings=FolderSettings(),
@@ -150,7 +150,7 @@ def words_of(
 def name_of(
     source, # as in `train_folder`
 )->str:
-    "What a training on `source` is called"
+    "The default name of a training on `source`"
     return 'table' if isinstance(source, pd.DataFrame) else user_path(source).resolve().stem
 
 def check_minutes(
@@ -165,8 +165,8 @@ def _plan_run(folder, source, minutes, settings, seed):
     recipe, collection = plan_training(source, minutes, settings)
     write_table(collection.items[['path', 'label', 'split']], folder/'items.csv')
     fold = settings.fold if settings.hold_out else 'all'
-    words = words_of(source, minutes, settings)
-    start_run(folder, recipe, seed, fold, asked=words, notes=collection.notes)
+    asked = training_settings(source, minutes, settings)
+    start_run(folder, recipe, seed, fold, asked=asked, notes=collection.notes)
 
 def folder_table(folder):
     "(training and validation images, test images) of the run in `folder`"
@@ -190,7 +190,7 @@ def train_folder(
     with claimed(user_path(out)/run_name) as folder:
         if not (folder/'recipe.json').exists(): _plan_run(folder, source, minutes, settings, seed)
         recipe, about = stored_recipe(folder), read_json(folder/'recipe.json')
-        if about.get('asked') != words_of(source, minutes, settings):
+        if about.get('asked') != training_settings(source, minutes, settings):
             raise InputError(f'{folder} holds a training with other settings: repeat those to resume it, or '
                              'choose another name or out')
         items, test = folder_table(folder)
