@@ -17,7 +17,7 @@ from .checkpoint import History
 from .runs import Run
 from .experiment import run_candidate
 from .space import *
-from .space import draw_values
+from .space import Range, draw_values
 from .tuning import record_trials, trial_row, trials_file
 from .study import *
 from .study import beat_seconds, get_optuna, no_warnings, open_sweep, storage_errors, task_of
@@ -221,15 +221,14 @@ def importances(self:Sweep)->dict:
     importance = get_optuna().importance
     n = sum(t.state.name == 'COMPLETE' for t in self.study.get_trials(deepcopy=False))
     if n < 4: raise InputError(f'{self.folder}: importances need 4 complete trials, there are {n}: train more')
-    return importance.get_param_importances(self.study, evaluator=importance.FanovaImportanceEvaluator(seed=0))
+    shares = importance.get_param_importances(self.study, evaluator=importance.FanovaImportanceEvaluator(seed=0))
+    return {name: float(share) for name, share in shares.items()}
 
-def _plot_values(ax, done, name, log):
+def _plot_values(ax, done, name, entry):
     "Accuracy of the complete trials over the parameter `name`"
-    values = done[name]
-    if values.map(lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)).all():
-        ax.plot(values.astype(float), done.accuracy, 'o')
-        if log: ax.set_xscale('log')
-    else: ax.plot(values.astype(str), done.accuracy, 'o')
+    is_range = isinstance(entry, Range)
+    ax.plot(done[name].astype(float if is_range else str), done.accuracy, 'o')
+    if is_range and entry.log: ax.set_xscale('log')
     ax.set_xlabel(name)
 
 @patch
@@ -243,6 +242,6 @@ def plot(self:Sweep,
     axes[0].barh(list(shares)[::-1], list(shares.values())[::-1])
     axes[0].set_xlabel("share of variance explained")
     for ax, name in zip(axes[1:], names):
-        _plot_values(ax, table[table.state == 'complete'], name, getattr(self.space[name], 'log', False))
+        _plot_values(ax, table[table.state == 'complete'], name, self.space[name])
     axes[1].set_ylabel('accuracy')
     return fig
