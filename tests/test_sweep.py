@@ -6,6 +6,7 @@ import pandas as pd, pytest
 from safetensors.torch import load_file
 from warm import capture, job
 from visionkit.all import get_recipe, sweep
+from visionkit.cli import main
 from visionkit.study import get_optuna
 
 SPACE = {'lr': {'low': 1e-3, 'high': .1, 'log': True}, 'bs': [32, 64]}
@@ -105,47 +106,50 @@ def test_a_full_disk_fails_no_trial(tmp_path, monkeypatch):
 
 # The command
 
-def fails(done, *words):
-    "Exit status 2, one line, no traceback"
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    for w in words: assert w in done.stderr, done.stderr
-
 def test_the_command_on_a_folder(shell, tmp_path):
     from visionkit.all import get_source
     for c in '0123':
-        shutil.copytree(get_source('digits')/c, tmp_path/'mine'/c)
-        for f in sorted((tmp_path/'mine'/c).iterdir())[20:]: f.unlink()
+        for i, f in enumerate(sorted((get_source('digits')/c).iterdir())[:25]):
+            target = tmp_path/'mine'/('train' if i < 20 else 'test')/c/f.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(f, target)
     (tmp_path/'space.json').write_text('{"lr": {"low": 0.001, "high": 0.01, "log": true}}')
     line = 'sweep mine --space space.json --trials 1 --epochs 1 --arch resnet18 --weights none --size 32'.split()
     done = shell(*line)
     assert done.returncode == 0, done.stderr
     assert re.search(r'^trial 0: lr=0.00\d+: accuracy ', done.stdout, re.M) and '\nbest: trial 0' in done.stdout
     trial = tmp_path/'runs'/'sweeps'/'mine-0'/'0'
-    assert shell('report', trial).returncode == 0 # a run as any other
-    assert shell('evaluate', trial, 'mine').returncode == 0
+    assert len(pd.read_csv(trial/'items.csv')) == 80 and '/test/' not in (trial/'items.csv').read_text()
+    assert shell('evaluate', trial, 'mine/test').returncode == 0 # a run as any other
     again = shell(*line)
     assert again.returncode == 0 and not re.search('^trial', again.stdout, re.M)
-    fails(shell(*line[:-1], '48'), 'different value for its settings')
+    assert 'different value for its settings' in shell(*line[:-1], '48').stderr
     (tmp_path/'space.json').write_text('{"lr": [0.001, 0.01]}')
-    fails(shell(*line), 'different value for its search space')
+    assert 'different value for its search space' in shell(*line).stderr
 
-def test_errors_of_the_command(shell, tmp_path):
-    fails(shell('sweep', 'digits', '--space', 'nowhere.json'), 'nowhere.json holds no search space')
+def test_errors_of_the_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    def fails(words, *expected):
+        "Exit status 2 and one line"
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and all(w in error for w in expected), error
+    fails(['sweep', 'digits', '--space', 'nowhere.json'], 'nowhere.json holds no search space')
     for text, *words in (('[1]', 'holds no search space'), ('{}', 'is empty'), ('{"lr": 3}', 'search space, lr: give a list'),
                          ('{"data": [1, 2]}', 'search space, data: a recipe has no such field'),
                          ('{"lr": {"low": 0, "high": 1}}', 'search space, lr: lr=0: give a number above 0'),
                          ('{"bs": [32, "many"]}', "search space, bs: bs='many'"),
                          ('{"loss": [{"call": "eval"}, {"call": "BatchFocalLoss"}]}', "registered as 'eval'")):
         (tmp_path/'space.json').write_text(text)
-        fails(shell('sweep', 'digits', '--space', 'space.json', '--trials', '1'), *words)
+        fails(['sweep', 'digits', '--space', 'space.json', '--trials', '1'], *words)
     (tmp_path/'space.json').write_text('{"lr": [0.01, 0.02]}')
     line = 'sweep digits --space space.json'.split()
-    fails(shell(*line, '--trials', '0'), 'trials=0')
-    fails(shell(*line, '--minutes', '5'), 'minutes is for the plan of a folder')
-    fails(shell('sweep', 'mnist-step1', *line[2:]), 'no `tune` split')
-    fails(shell('sweep', 'photos/mine', *line[2:]), 'photos/mine: no such folder')
-    fails(shell(*line, '--storage', 'redis://x'), 'the database redis://x fails')
-    fails(shell(*line, '--storage', 'postgresql+psycopg://me:secret@127.0.0.1:9/db'), '//me:***@127.0.0.1:9/db fails')
+    fails([*line, '--trials', '0'], 'trials=0')
+    fails([*line, '--minutes', '5'], 'minutes is for the plan of a folder')
+    fails(['sweep', 'mnist-step1', *line[2:]], 'no `tune` split')
+    fails(['sweep', 'photos/mine', *line[2:]], 'photos/mine: no such folder')
+    fails([*line, '--storage', 'redis://x'], 'the database redis://x fails')
+    fails([*line, '--storage', 'postgresql+psycopg://me:secret@127.0.0.1:9/db'], '//me:***@127.0.0.1:9/db fails')
     assert not list((tmp_path/'runs').rglob('recipe.json'))
 
 # PostgreSQL, as Debian and Ubuntu install it
