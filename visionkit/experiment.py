@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['run_name', 'start_run', 'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare_run', 'train_run',
-           'judge_run', 'write_run', 'reproduce', 'finish_run', 'run_candidate']
+           'judge_run', 'write_run', 'reproduce', 'finish_run', 'candidate_folder', 'run_candidate']
 
 # %% ../nbs/22_experiment.ipynb #381d0612
 import json, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -118,8 +118,9 @@ class Job:
     about:dict # its `recipe.json`
     folder:Path # of the run
     split:object=None # a splitter in place of the recipe's own
-    bars:bool=True # show progress bars?
+    bars:bool=True # show progress bars? False: print a line an epoch; None: nothing
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
+    cbs:tuple=() # fastai callbacks that watch the training and change nothing of it
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
     test_items:pd.DataFrame=None # a table of test images, of a folder that has some
     learn:Learner=None # set by `prepare_run`
@@ -195,7 +196,7 @@ def prepare(self:TaughtBy, job):
         run = reproduce(self.recipe, 0, job.recipe.is_smoke, job.folder.parent, bars=job.bars)
     else:
         teacher = replace(teacher, data=replace(teacher.data, split=images.split, test=images.test))
-        run = run_candidate(teacher, 0, job.folder.parent)
+        run = run_candidate(teacher, 0, candidate_folder(teacher, 0, job.folder.parent))
     job.seconds['teacher'] = run.result['seconds']['train']
     model = recipe_model(teacher)
     load_weights(model, run.path/'model.safetensors')
@@ -228,6 +229,15 @@ def _epoch_lines(learn):
     learn.logger = line
     with learn.no_bar(): yield
 
+@contextmanager
+def _display(learn, bars):
+    "What a training shows, see `Job.bars`"
+    if bars: yield
+    elif bars is None:
+        with learn.no_bar(), learn.no_logging(): yield
+    else:
+        with _epoch_lines(learn): yield
+
 def train_run(
     job:Job, # a prepared run
 ):
@@ -235,7 +245,7 @@ def train_run(
     recipe, learn = job.recipe, job.learn
     first = learn.dls
     def dls_at(stage): return first if stage is recipe.stages[0] else recipe_dls(recipe, stage, job.items)
-    with nullcontext() if job.bars else _epoch_lines(learn):
+    with _display(learn, job.bars), learn.added_cbs(job.cbs):
         history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision, run=False)
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON has no NaN
 
@@ -313,14 +323,19 @@ def reproduce(
 _written = ('checkpoint history.csv model.safetensors predictions.csv thumbs.json cams.json noise.json issues.csv '
             'relabelled.csv result.json report.html').split()
 
+def _finished(job):
+    "The `Run` in the folder of `job`, trained unless it is finished"
+    check_outputs(*(job.folder/f for f in _written))
+    if not (job.folder/'result.json').exists(): _run(job)
+    return Run(job.folder)
+
 def finish_run(
     job:Job, # the run
 ):
     "The `Run` in the folder of `job`, trained unless it is finished; a missing report is written again"
-    check_outputs(*(job.folder/f for f in _written))
-    if not (job.folder/'result.json').exists(): _run(job)
+    run = _finished(job)
     if not (job.folder/'report.html').exists(): html_report(job.folder, job.folder/'report.html')
-    return Run(job.folder)
+    return run
 
 @full_float32()
 @flushed_denormals()
@@ -331,11 +346,25 @@ def _run(job):
     judge_run(job)
     write_run(job)
 
-def run_candidate(
+# %% ../nbs/22_experiment.ipynb #8287f9e0
+def candidate_folder(
     recipe:Recipe, # a changed copy of a registered recipe
     seed:int, # of every generator
-    out, # where its run folder goes
-):
-    "The run of a changed recipe, in a folder that has its hash in the name"
-    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        return finish_run(Job(recipe, start_run(folder, recipe, seed, None), folder, bars=False))
+    out, # where run folders go
+)->Path:
+    "The folder of its run, which has its hash in the name"
+    return Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}'
+
+def run_candidate(
+    recipe:Recipe, # a changed copy of a registered recipe, or of a plan for a folder
+    seed:int, # of every generator
+    folder, # of its run
+    items:pd.DataFrame=None, # the table of images, of a plan for a folder
+    cbs=(), # fastai callbacks that watch the training
+    bars:bool=False, # see `Job.bars`
+)->Run:
+    "The run of a changed recipe; the same call resumes after an interruption"
+    with claimed(folder) as folder:
+        if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
+        about = start_run(folder, recipe, seed)
+        return _finished(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))
