@@ -7,7 +7,7 @@ __all__ = ['argument', 'one_of', 'command', 'cmd_list', 'cmd_fetch', 'cmd_train'
            'cmd_report', 'cmd_evaluate', 'cmd_predict', 'cmd_export', 'cmd_scoreboard', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #528da696
-import argparse, json, os, sys, warnings
+import argparse, json, os, signal, sys, warnings
 from .core import *
 from .files import *
 from .plan import *
@@ -267,24 +267,55 @@ def parser():
             for flags, settings in group: place.add_argument(*flags, **settings)
     return p
 
+# %% ../nbs/29_cli.ipynb #6ea9c377
+def _join_launch():
+    "Of processes that a launcher started together the first prints; SIGTERM, by which launchers end them, is Ctrl-C"
+    if process_count() == 1: return
+    if process_rank(): sys.stdout = open(os.devnull, 'w')
+    def stop(*_): raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, stop)
+
+def _check_launch(args):
+    "`InputError` if several processes would do the same work, or one would where several were asked for"
+    if process_count() > 1 and (args.command not in ('run', 'train') or vars(args).get('folds')):
+        what = 'train --folds' if args.command == 'train' else args.command
+        raise InputError(f'visionkit {what} is for one process: start it without a launcher')
+    if 'ACCELERATE_MIXED_PRECISION' in os.environ and 'MASTER_ADDR' in os.environ and 'RANK' not in os.environ:
+        raise InputError('with --cpu, accelerate leaves several processes to MPI: take --multi_gpu, which starts them '
+                         'on machines without a GPU, too, or torchrun')
+
+def _other_ended(e):
+    "Does the error `e` come of the end of another process of this launch?"
+    if process_count() == 1: return False
+    from visionkit.processes import peer_lost
+    return peer_lost(e)
+
+def _fail(line, status=2):
+    "Print `line`, by the first process that fails, and return the exit status"
+    first = process_count() == 1
+    if not first: from visionkit.processes import first_to_fail
+    if first or first_to_fail(): _say(line, file=sys.stderr)
+    return status
+
 # %% ../nbs/29_cli.ipynb #ea8edfcf
 def main(
     argv=None, # words of the command line; None takes the shell's
 ):
     "Run one command; returns the exit status"
     args = parser().parse_args(argv)
+    _join_launch()
     warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # fastai's import sets it off
-    try: return args.f(args) or 0
+    try:
+        _check_launch(args)
+        return args.f(args) or 0
     except InputError as e:
         # fastai puts a line of its own before an error that comes from a callback
-        _say('visionkit: ' + str(e).rsplit(':\n\t', 1)[-1], file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nstopped: run the same line again to go on', file=sys.stderr)
-        return 130
+        return _fail('visionkit: ' + str(e).rsplit(':\n\t', 1)[-1])
+    except KeyboardInterrupt: return _fail('stopped: run the same line again to go on', 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except OSError as e:
-        _say(f'visionkit: {e}', file=sys.stderr)
-        return 2
+    except OSError as e: return _fail(f'visionkit: {e}')
+    except RuntimeError as e:
+        if not _other_ended(e): raise
+        return _fail('visionkit: another process has ended: run the same line again to go on')
