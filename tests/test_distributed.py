@@ -124,7 +124,7 @@ def test_killed_twice(undisturbed, photos, tmp_path):
     began = time.time()
     done = launch(TORCHRUN, 'logged.py', *WORDS, cwd=tmp_path, KILL='1', EPOCH='2')
     assert done.returncode and time.time() - began < 60
-    assert sum('run the same line again to go on' in l for l in done.stderr.splitlines()) == 1, done.stderr
+    assert sum('run the same line again to resume' in l for l in done.stderr.splitlines()) == 1, done.stderr
     assert len(history(tmp_path/'runs'/'photos-0')) == 2
 
     done = fork(LOGGED, *WORDS, cwd=tmp_path)

@@ -8,6 +8,7 @@ from visionkit.images import *
 from visionkit.copies import *
 from visionkit.sources import *
 from visionkit.data import *
+from visionkit.store import *
 from visionkit.cache import *
 from visionkit.augment import *
 from visionkit.pictures import *
