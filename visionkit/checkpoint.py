@@ -267,7 +267,7 @@ class Checkpoint:
         return state
 
     def check(self, state, marks):
-        "`InputError` if `state` belongs to a training with other `learner_marks` or `data_marks`, or of other processes"
+        "`InputError` if `state` belongs to a training with other `learner_marks`, `data_marks` or processes"
         check_processes(1 + len(state.get('others', [])), self.path)
         other = [k for k, v in state.get('subject', {}).items() if v != marks.get(k, v)]
         if other: raise InputError(f'{self.path} was made with other {" and ".join(other)}: give another `out`')
