@@ -122,10 +122,10 @@ class DataParallelTraining(Callback):
         _check(self.learn)
         for dl in self.dls.loaders:
             if hasattr(dl, 'build'): dl.build() # the first process that comes decodes, the others open its file
+            wait()
         set_loader_stats(self.dls, from_first(lambda: loader_stats(self.dls)))
         self.norms = synchronize_norms(self.model)
         for cb in self.learn._grab_cbs(GradientAccumulation): cb.n_acc /= process_count()
-        wait()
         device = next(self.model.parameters()).device
         self.parallel = DistributedDataParallel(self.model, [device] if device.type == 'cuda' else None)
     def before_train(self):
