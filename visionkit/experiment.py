@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['run_name', 'start_run', 'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare_run', 'train_run',
-           'judge_run', 'write_run', 'reproduce', 'finish_run', 'run_candidate']
+           'judge_run', 'write_run', 'reproduce', 'finish_run', 'candidate_folder', 'run_candidate']
 
 # %% ../nbs/22_experiment.ipynb #381d0612
 import json, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -85,9 +85,9 @@ def run_result(
     seconds:dict, # total: start to end without interruptions; init, teacher: training the starting weights, teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
-    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
+    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1].get('train_accuracy'))
     if preds:
-        judged = [h['accuracy'] for h in history if h['accuracy'] is not None]
+        judged = [h['accuracy'] for h in history if h.get('accuracy') is not None]
         metrics.update(accuracy_last=preds.accuracy, loss_last=preds.loss,
                        accuracy_best=max(judged or [preds.accuracy]), balanced_accuracy=preds.balanced_accuracy,
                        macro_f1=preds.macro_f1,
@@ -119,8 +119,9 @@ class Job:
     about:dict # its `recipe.json`
     folder:Path # of the run
     split:object=None # a splitter in place of the recipe's own
-    bars:bool=True # show progress bars?
+    bars:bool=True # show progress bars? False: print a line an epoch; None: nothing
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
+    cbs:tuple=() # fastai callbacks that watch the training and change nothing of it
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
     test_items:pd.DataFrame=None # a table of test images, of a folder that has some
     learn:Learner=None # set by `prepare_run`
@@ -202,7 +203,7 @@ def prepare(self:TaughtBy, job):
         run = reproduce(self.recipe, 0, job.recipe.is_smoke, job.folder.parent, bars=job.bars)
     else:
         teacher = replace(teacher, data=replace(teacher.data, split=images.split, test=images.test))
-        run = run_candidate(teacher, 0, job.folder.parent)
+        run = run_candidate(teacher, 0, candidate_folder(teacher, 0, job.folder.parent))
     job.seconds['teacher'] = run.result['seconds']['train']
     model = recipe_model(teacher)
     model.load_state_dict(from_first(partial(read_weights, run.path/'model.safetensors')))
@@ -235,6 +236,15 @@ def _epoch_lines(learn):
     learn.logger = line
     with learn.no_bar(): yield
 
+@contextmanager
+def _display(learn, bars):
+    "What a training shows, see `Job.bars`"
+    if bars: yield
+    elif bars is None:
+        with learn.no_bar(), learn.no_logging(): yield
+    else:
+        with _epoch_lines(learn): yield
+
 def train_run(
     job:Job, # a prepared run
 ):
@@ -242,8 +252,8 @@ def train_run(
     recipe, learn = job.recipe, job.learn
     first = learn.dls
     def dls_at(stage): return first if stage is recipe.stages[0] else recipe_dls(recipe, stage, job.items)
-    with nullcontext() if job.bars else _epoch_lines(learn):
-        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision)
+    with _display(learn, job.bars), learn.added_cbs(job.cbs):
+        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision, run=False)
     job.processes = process_count()
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON has no NaN
 
@@ -261,7 +271,7 @@ def judge_run(
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
     began = time.time()
-    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
+    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, tta=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
 def _result(job):
@@ -291,7 +301,7 @@ def write_run(
     resumed = sum(row['seconds'] for row in job.history[:learn.resumed])
     job.seconds['total'] = time.time() - job.began + resumed + job.seconds.get('diagnosis', 0)
     if job.diagnosis:
-        preds = Predictions.from_learner(learn, learn.dls.train, looks=job.recipe.tta or 0)
+        preds = Predictions.from_learner(learn, learn.dls.train, tta=job.recipe.tta or 0)
         write_table(label_issues(preds, job.diagnosis, forward=True), folder/'relabelled.csv')
     result = _result(job)
     if job.preds:
@@ -324,20 +334,25 @@ def reproduce(
 _written = ('checkpoint history.csv model.safetensors predictions.csv thumbs.json cams.json noise.json issues.csv '
             'relabelled.csv result.json report.html').split()
 
-def finish_run(
-    job:Job, # the run
-):
-    "The `Run` in the folder of `job`, trained unless it is finished; a missing report is written again"
+def _finished(job):
+    "The `Run` in the folder of `job`, trained unless it is finished"
     if not from_first(partial(_is_trained, job.folder)): _run(job)
-    return from_first(partial(_reported, job.folder))
+    return from_first(partial(Run, job.folder))
 
 def _is_trained(folder):
     check_outputs(*(folder/f for f in _written))
     return (folder/'result.json').exists()
 
-def _reported(folder):
+def finish_run(
+    job:Job, # the run
+):
+    "The `Run` in the folder of `job`, trained unless it is finished; a missing report is written again"
+    run = _finished(job)
+    from_first(partial(_report, job.folder))
+    return run
+
+def _report(folder):
     if not (folder/'report.html').exists(): html_report(folder, folder/'report.html')
-    return Run(folder)
 
 @full_float32()
 @flushed_denormals()
@@ -351,12 +366,28 @@ def _judge_and_write(job):
     judge_run(job)
     write_run(job)
 
-def run_candidate(
+# %% ../nbs/22_experiment.ipynb #8287f9e0
+def candidate_folder(
     recipe:Recipe, # a changed copy of a registered recipe
     seed:int, # of every generator
-    out, # where its run folder goes
-):
-    "The run of a changed recipe, in a folder that has its hash in the name"
-    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        about = from_first(partial(start_run, folder, recipe, seed, None))
-        return finish_run(Job(recipe, about, folder, bars=False))
+    out, # where run folders go
+)->Path:
+    "The folder of its run, which has its hash in the name"
+    return Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}'
+
+def _start_candidate(folder, recipe, seed, items):
+    if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
+    return start_run(folder, recipe, seed)
+
+def run_candidate(
+    recipe:Recipe, # a changed copy of a registered recipe, or of a plan for a folder
+    seed:int, # of every generator
+    folder, # of its run
+    items:pd.DataFrame=None, # the table of images, of a plan for a folder
+    cbs=(), # fastai callbacks that watch the training
+    bars:bool=False, # see `Job.bars`
+)->Run:
+    "The run of a changed recipe; the same call resumes after an interruption"
+    with claimed(folder) as folder:
+        about = from_first(partial(_start_candidate, folder, recipe, seed, items))
+        return _finished(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))
