@@ -16,6 +16,8 @@ from .fingerprint import *
 from .plan import *
 from .callbacks import *
 from .callbacks import group_lrs, leave_fit, opt_func_of, stage_cbs
+from .processes import *
+from .distributed import in_parallel, parallel_cbs
 from .checkpoint import Checkpoint, CountOn, History, KeepBest, write_history
 from .checkpoint import cb_settings, check_loaders, copy_normalize, data_marks, learner_marks
 
@@ -208,7 +210,7 @@ class _Progress:
         self.opt_func = learn.opt_func
         self.checkpoint = Checkpoint(Path(out)/'checkpoint') if out else None
         self.own = learner_marks(learn) if out else {}
-        self.state = self.checkpoint.load() if out else None # until it is restored
+        self.state = from_first(self.checkpoint.load) if out else None # until it is restored
         if self.state: self._open()
 
     def _open(self):
@@ -220,7 +222,8 @@ class _Progress:
         self.stage, self.rows = self.state['stage'], self.state['history']
         self._write_history() # the process may have been killed before it was written
 
-    def _write_history(self): write_history(self.checkpoint.path.parent/'history.csv', self.rows)
+    def _write_history(self):
+        if process_rank() == 0: write_history(self.checkpoint.path.parent/'history.csv', self.rows)
 
     def stages_left(self):
         "The stages that are not complete, one after the other"
@@ -295,7 +298,7 @@ def _fit_plan(self:Learner, stages, dls_at, out, precision):
     for stage in progress.stages_left():
         lrs = self._enter_stage(stage, dls_at, loss, progress.new_opt())
         progress.check_data()
-        cbs = [*stage_cbs(stage, lrs), History(progress.rows, progress.stage + 1), *lasting]
+        cbs = [*stage_cbs(stage, lrs), History(progress.rows, progress.stage + 1), *lasting, *parallel_cbs()]
         if precision and not _names([*self.cbs, *cbs], MixedPrecision): cbs.append(precision)
         with self.added_cbs(cbs): self._fit_stage(stage, progress)
     self.history = pd.DataFrame(progress.rows)
@@ -341,7 +344,7 @@ def fit_stages(self:Learner,
     out = out and user_path(out, 'out')
     stages = _check_plan(self, stages, dls_at, out, precision)
     precision = AutoPrecision() if precision is True else precision
-    with claimed(out) if out else nullcontext(), self._own_settings():
+    with claimed(out) if out else nullcontext(), self._own_settings(), in_parallel(self):
         history = self._fit_plan(stages, dls_at, out, precision)
-        if out and run: _leave_run(self, stages, Path(out), precision)
+        if out and run: from_first(partial(_leave_run, self, stages, Path(out), precision))
         return history
