@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastai.vision.all import default_device, defaults
 from .core import *
 from .plan import *
-from .images import open_image
+from .data import CenterResize, OpenImage
 from .models import fast_layout
 from .callbacks import fast_dtype
 
@@ -65,7 +65,8 @@ def measure(
     valid = [_seconds(lambda: look(batch(s)))/bs for s in sizes]
     some = files[::max(1, len(files)//24)][:24]
     began = time.perf_counter()
-    for p in some: open_image(p).resize((max(sizes),)*2)
+    open_sized, resize = OpenImage(size=max(sizes)), CenterResize(max(sizes))
+    for p in some: resize(open_sized(p))
     decode = (time.perf_counter() - began)/len(some)/min(16, defaults.cpus)
     if sizes[0] == sizes[1]: return Costs((train[0], 0.), (valid[0], 0.), decode)
     return Costs(_line(sizes, train), _line(sizes, valid), decode)
