@@ -80,7 +80,7 @@ def test_truncated_checkpoint(shell, tmp_path):
     run = tmp_path/'runs'/'digits-0-smoke'
     (run/'result.json').unlink()
     (run/'checkpoint').write_bytes((run/'checkpoint').read_bytes()[:5000])
-    fails(shell('run', 'digits', '--smoke'), 'no readable checkpoint')
+    fails(shell('run', 'digits', '--smoke'), 'is not a readable checkpoint')
     assert (run/'checkpoint').stat().st_size == 5000
 
 def test_no_archive_and_no_network(shell, tmp_path):
@@ -204,7 +204,7 @@ def two_classes(folder, n=6, names=('cat', 'dog')):
 GOOD = [(f'{c}/{i}.png', c) for c in ('cat', 'dog') for i in range(5)]
 
 @pytest.mark.parametrize('rows, words', [
-    (GOOD + [('cat/5.png', 'wolf')], "'wolf' is no class"), (GOOD[:9], "4 trusted images of 'dog'"),
+    (GOOD + [('cat/5.png', 'wolf')], "'wolf' is not a class"), (GOOD[:9], "4 trusted images of 'dog'"),
     ([], "0 trusted images of 'cat'"), (GOOD + [('cat/0.png', 'dog')], 'cat/0.png has two labels: cat and dog'),
     (GOOD + [('nowhere.png', 'cat')], 'nowhere.png is not among'), (GOOD + [('../cat/0.png', 'cat')], 'is not among'),
     ([(p, 'cat') for p in ('cat/0.png', './cat/0.png', 'cat//0.png', 'cat/../cat/0.png', 'FULL/cat/0.png')] + GOOD[5:],

@@ -33,7 +33,7 @@ def test_folder(
 def images_root(
     images:ImageSet, # of a recipe
 ):
-    "The folder that paths of images are told below"
+    "The folder that paths of images are relative to"
     return get_source(images.source) if images.source else user_path(images.folder)
 
 def recipe_split(
@@ -63,7 +63,7 @@ def split_items(
     items:pd.DataFrame, # columns path and label
     split, # a splitter: function of the paths to the indices of training and validation images
 )->pd.DataFrame: # sorted by path, with the column is_valid
-    "`items` divided once; an image that is on neither side is left out"
+    "`items`, divided; an image in neither set is left out"
     paths = image_items(items)
     train, valid = split(paths)
     rows = [(str(paths[i]), char_label(paths[i]), False) for i in train]
@@ -96,11 +96,11 @@ def recipe_dls(
 def recipe_model(
     recipe:Recipe, # whose network
 ):
-    "The network of `recipe`, checked to have the parameters that it states"
+    "The network of `recipe`, whose number of parameters must be the stated one"
     model = recipe.model.build()
     if recipe.params not in (None, n_params(model)):
         raise InputError(f'{recipe.name} states {recipe.params:,} parameters; its network has {n_params(model):,}')
-    # One layout for all figures, whatever the training chose: another rounds otherwise
+    # The same layout for all figures, because rounding depends on it
     return model.to(memory_format=torch.channels_last)
 
 def recipe_learner(
@@ -142,7 +142,7 @@ def smoke(self:Recipe):
 def stored_recipe(
     folder, # of a run
 )->Recipe:
-    "The recipe that the run in `folder` was made by, read from its `recipe.json`"
+    "The recipe of the run in `folder`, from its `recipe.json`"
     path = user_path(folder)/'recipe.json'
     damaged = f'{path} is damaged or of another version'
     about = read_json(path)
@@ -151,5 +151,5 @@ def stored_recipe(
         if recipe.name != about['recipe']: raise ValueError('of two recipes')
     except InputError as e: raise InputError(f'{damaged} ({e})') from e
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-        raise InputError(f'{damaged}: restore it, or train again elsewhere') from e
+        raise InputError(f'{damaged}: restore it, or train again in another folder') from e
     return recipe

@@ -35,7 +35,7 @@ def command(*arguments):
 def _percent(x): return '' if x is None else f'{x:.2%}'.replace('%', ' %')
 
 def _say(line, **kwargs):
-    "Print a line with names in it that a user gave"
+    "Print a line that contains names from a user"
     print(printable(line), flush=True, **kwargs)
 
 @command()
@@ -73,11 +73,11 @@ def _write_labels(preds, out, trusted=None):
 
 # %% ../nbs/29_cli.ipynb #6ed7ae9a
 def _cross_validate(args, words):
-    "`visionkit train --folds`: the pooled accuracy, and the labels that all networks together doubt"
+    "`visionkit train --folds`: the pooled accuracy, and the labels that are probably wrong"
     from visionkit.folder import slug, train_folds
     preds = train_folds(args.folder, args.folds, args.minutes, **words)
     low, high = preds.accuracy_interval
-    _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network that has not seen '
+    _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network not trained on '
          f'it (95 % interval {100*low:.1f} to {100*high:.1f} %)')
     name = args.name or user_path(args.folder).resolve().stem
     with claimed(user_path(args.out)/f'{slug(name)}-{args.seed}-folds') as out:
@@ -92,20 +92,20 @@ def _choices(args, names):
 @command(
     argument('folder', metavar='FOLDER', help='class folders (perhaps in train, valid and test), or a CSV file'),
     one_of(argument('--minutes', type=float, default=20, metavar='M', help='time for everything (default 20)'),
-           argument('--epochs', type=int, metavar='N', help='train N epochs, however long it takes')),
+           argument('--epochs', type=int, metavar='N', help='train N epochs, however long they take')),
     argument('--name', help="of the run (default: the folder's)"),
     argument('--out', default='runs', metavar='DIR', help='where run folders go (default runs)'),
-    argument('--arch', help='a classifier of torchvision or timm (default: one whose ImageNet weights are at hand)'),
+    argument('--arch', help='a classifier of torchvision or timm (default: one with ImageNet weights on this machine)'),
     argument('--weights', default='imagenet', metavar='W',
              help='imagenet, none, or a file of weights (default imagenet)'),
     argument('--partial', action='store_true', help='load what fits where the weights are of another network'),
     argument('--size', type=int, metavar='PX', help='image size (default: the largest for which there is time)'),
     argument('--flip', action=argparse.BooleanOptionalAction, help='mirror images? (default: if any has colours)'),
-    argument('--balance', choices=('auto', 'none'), default='auto', help='let rare classes count more? (default auto)'),
+    argument('--balance', choices=('auto', 'none'), default='auto', help='weight rare classes higher? (default auto)'),
     argument('--skip-unreadable', action='store_true', help='leave out files that cannot be read'),
     argument('--test', metavar='FOLDER', help='class folders of a test set, predicted once at the end'),
     one_of(argument('--folds', type=int, metavar='N', help='cross-validation: N networks, and suspect labels'),
-           argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')),
+           argument('--all', action='store_true', help='train on all images, without a validation set and a figure')),
     argument('--seed', type=int, default=0, help='of all random numbers (default 0)'))
 def cmd_train(args):
     "a model of your own images: plan, training, report; run the same line again to resume"
@@ -126,14 +126,14 @@ def cmd_train(args):
     argument('--data', metavar='DIR', help='a folder with archives of data not yet unpacked'),
     argument('--validate-last', type=int, metavar='K',
              help='validate after the last K epochs of a stage only (default: after each)'),
-    one_of(argument('--fold', type=int, metavar='K', help='cross-validation: hold out the K-th fifth, 0 to 4'),
-           argument('--all', action='store_true', help='hold nothing out: for a model to use, without a figure')))
+    one_of(argument('--fold', type=int, metavar='K', help='cross-validation: validate on the K-th fifth, 0 to 4'),
+           argument('--all', action='store_true', help='train on all images, without a validation set and a figure')))
 def cmd_run(args):
     "train a recipe; run the same line again to resume"
     from visionkit.experiment import reproduce
     if args.data:
         if not user_path(args.data).is_dir():
-            raise InputError(f'--data {args.data} is no folder: give one with archives')
+            raise InputError(f'--data {args.data} is not a folder: give one with archives')
         os.environ['VISIONKIT_ARCHIVES'] = os.pathsep.join(
             filter(None, [args.data, os.environ.get('VISIONKIT_ARCHIVES')]))
     fold = 'all' if args.all else args.fold
@@ -142,7 +142,7 @@ def cmd_run(args):
                     validate_last=args.validate_last)
     m, figure = run.result['metrics'], run.result['seed_figure']
     held = (f"accuracy {_percent(m['accuracy_last'])} after the last epoch" if 'accuracy_last' in m
-            else 'nothing held out, so no figure')
+            else 'no validation set, so no figure')
     _say(f"{run.path}: {held}, {run.result['seconds']['train']:.0f} s of training"
           + (f"; published: {_percent(figure['value'])} ({figure['metric']})" if figure and not args.smoke else ''))
     _say(f"report: {run.path/'report.html'}")
@@ -170,7 +170,7 @@ def cmd_inspect(args):
     argument('--out', metavar='DIR', help='where noise.json, issues.csv and issues.html go (default labels-NAME)'),
     argument('--trusted', metavar='CSV', help='path (below FOLDER) and true label of at least 5 images of each class'))
 def cmd_labels(args):
-    "label noise of a folder of class folders, or of a data set: what kind, how much, which images; run again to resume"
+    "label noise of a folder of class folders, or of a data set: kind, rate, images; run the same line again to resume"
     from functools import partial
     from visionkit.sources import get_source, sources
     from visionkit.folds import label_learner, label_stages, named_items, oof_preds, trusted_images
@@ -217,7 +217,7 @@ def cmd_evaluate(args):
 @command(
     argument('run', metavar='RUN', help='folder of a finished run'),
     argument('files', nargs='+', metavar='FILE', help='image files, and folders of them'),
-    argument('--top', type=int, default=1, metavar='K', help='name the K most likely classes (default 1)'),
+    argument('--top', type=int, default=1, metavar='K', help='print the K most likely classes (default 1)'),
     argument('--csv', metavar='FILE', help='write a table in place of printing it'),
     argument('--tta', action='store_true', help='mean over each image and its mirror image'))
 def cmd_predict(args):
@@ -234,9 +234,9 @@ def cmd_predict(args):
     argument('run', metavar='RUN', help='folder of a finished run'),
     argument('-o', '--output', default='model.onnx', metavar='FILE',
              help='the file to write (default model.onnx); .pt2 for a program of torch.export'),
-    argument('--images', metavar='FOLDER', help="images for the proof (default: the run's own)"))
+    argument('--images', metavar='FOLDER', help="images for the check (default: the run's own)"))
 def cmd_export(args):
-    "a run as one ONNX file, from pixels to probabilities, proved to answer as torch does"
+    "a run as one ONNX file, from pixels to probabilities, checked against torch"
     from visionkit.export import export_run
     _say(export_run(args.run, args.output, args.images))
 
@@ -273,14 +273,14 @@ def main(
 ):
     "Run one command; returns the exit status"
     args = parser().parse_args(argv)
-    warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # fastai's import sets it off
+    warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # caused by fastai's imports
     try: return args.f(args) or 0
     except InputError as e:
-        # fastai puts a line of its own before an error that comes from a callback
+        # fastai adds a line before an error in a callback
         _say('visionkit: ' + str(e).rsplit(':\n\t', 1)[-1], file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('\nstopped: run the same line again to go on', file=sys.stderr)
+        print('\nstopped: run the same line again to resume', file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

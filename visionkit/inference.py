@@ -27,7 +27,7 @@ from .experiment import full_float32
 
 # %% ../nbs/25_inference.ipynb #a6611ade
 def _is_meta(meta, recipe):
-    "Is `meta`, of a file of weights, what a run of `recipe` keeps there: {vocab: names, stats: [[mean, std] …]}?"
+    "Has `meta`, of a file of weights, the format of a run of `recipe`: {vocab: names, stats: [[mean, std] …]}?"
     def is_stats(pair):
         mean, std = (np.array(s, dtype=float) for s in pair)
         shaped = mean.shape == std.shape and mean.shape in ((1, 1, 1, 1), (1, recipe.data.n_in, 1, 1))
@@ -44,21 +44,21 @@ def load_run(
     "(recipe, network in evaluation mode, {vocab, stats}) of the run at `folder`; on the GPU if there is one"
     folder = user_path(folder)
     if not (folder/'model.safetensors').exists():
-        raise InputError(f'{folder} holds no finished run: give a folder that `visionkit run` made')
+        raise InputError(f'{folder} has no finished run: give a folder that `visionkit run` made')
     recipe = stored_recipe(folder)
     recipe.loss.resolve()
     model = recipe_model(recipe).to(default_device())
     meta = load_weights(model, folder/'model.safetensors')
     if not _is_meta(meta, recipe):
-        raise InputError(f'{folder}/model.safetensors has lost the names of its classes or the statistics of its '
-                         'images on the way through another tool: restore the file')
+        raise InputError(f'{folder}/model.safetensors has no names of classes or statistics of '
+                         'images any more: restore the file')
     return recipe, model.eval(), meta
 
 # %% ../nbs/25_inference.ipynb #f50963c8
 def run_size(
     recipe:Recipe, # of the run
 ):
-    "(height, width) that the network was validated at last"
+    "(height, width) of the last validation"
     size = recipe.stages[-1].size or sources[recipe.data.source].shape
     return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
 
@@ -86,7 +86,7 @@ def evaluate(
     recipe, model, meta = load_run(folder)
     is_table = isinstance(images, pd.DataFrame)
     files = image_items(images) if is_table else folder_items(images)
-    if not files: raise InputError(f'{images} holds no images in class folders: give a folder of class folders')
+    if not files: raise InputError(f'{images} has no images in class folders: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
     if strange:
         raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not know '
@@ -101,7 +101,7 @@ def _files_of(places):
     "Image files: those named, and all below the folders among `places`"
     files = []
     for p in map(user_path, places):
-        if not p.exists(): raise InputError(f'{p} is no file: give image files, or folders of them')
+        if not p.exists(): raise InputError(f'{p} is not a file: give image files, or folders of them')
         files += map(Path, image_files(p)) if p.is_dir() else [p]
     if not files: raise InputError('no files to predict: give image files, or folders of them')
     return check_names(files)
@@ -115,8 +115,8 @@ def _probabilities(model, batches, flip):
 @full_float32()
 def predict(
     folder, # a finished run's folder
-    files, # image files, and folders of them
-    top:int=1, # how many classes to name for each image
+    files, # image files, and folders of images
+    top:int=1, # number of classes to return for each image
     flip:bool=False, # test-time augmentation: the mean over each image and its mirror image?
 )->pd.DataFrame: # path, pred, p; with `top` above 1 also pred2, p2 …
     "The most likely class of each image, and its probability; one row a file"
@@ -128,7 +128,7 @@ def predict(
     probs = torch.cat(parts)
     if probs.shape[1] != len(vocab):
         raise InputError(f'{folder} has {len(vocab)} names for {probs.shape[1]} classes: restore its weights')
-    if not probs.isfinite().all(): raise InputError(f'{folder} predicts no numbers: did its training diverge?')
+    if not probs.isfinite().all(): raise InputError(f'{folder} predicts no finite numbers: did its training diverge?')
     table, (p, at) = {'path': [str(f) for f in files]}, probs.topk(top)
     for k in range(top):
         n = '' if k == 0 else k + 1

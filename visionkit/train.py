@@ -29,7 +29,7 @@ def lr_table(
     learn:Learner, # any learner
     stage:Stage, # the stage to explain
 ):
-    "A DataFrame of what `stage` does to each parameter group: size, if trained, first, highest and last learning rate"
+    "A DataFrame with a row for each parameter group in `stage`: size, whether it is trained, learning rates"
     groups = _groups(learn)
     n = stage.epochs * len(learn.dls.train)
     factor = [stage.sched.at(i, n)[0] for i in range(n)]
@@ -41,15 +41,15 @@ def lr_table(
 # %% ../nbs/11_train.ipynb #6ffd4d81
 @patch
 def _enter_dls(self:Learner, dls):
-    "Continue with `dls`, normalised as the loaders before if a `vision_learner` had added that to its own"
+    "Continue with `dls`, normalised like the loaders before if a `vision_learner` added the normalisation"
     check_loaders(dls)
     copy_normalize(dls, self.dls)
     self.dls = dls
 
 # %% ../nbs/11_train.ipynb #1214867b
 def _weight_decay(learn, stage):
-    "The first that is given: by the stage, by the learner, by the optimiser as it is made"
-    # What the optimiser has now may be another stage's
+    "The weight decay of the stage, else of the learner, else of the optimiser when it is made"
+    # The present value may belong to another stage
     own = learn.opt if isinstance(learn.opt_func, OptimWrapper) else _try_opt(learn.opt_func)
     return next((wd for wd in (stage.wd, learn.wd, own.hypers[0].get('wd')) if wd is not None), None)
 
@@ -58,7 +58,7 @@ def _enter_stage(self:Learner, stage, dls_at, loss, opt):
     "Loaders, loss, a new optimiser if `opt` is given, and freezing of `stage`; returns the learning rate of each group"
     self._enter_dls(dls_at(stage) if dls_at else self.dls)
     self.loss_func = loss if stage.loss is None else build(stage.loss)
-    frozen = self.opt is not None and self.opt.frozen_idx > 0 # a new optimiser would not know
+    frozen = self.opt is not None and self.opt.frozen_idx > 0 # a new optimiser would not have it
     if opt is not None: self.opt_func, self.opt = opt_func_of(opt), None
     if self.opt is None: self.create_opt()
     lrs = group_lrs(stage.lr, len(self.opt.param_lists), stage.freeze)
@@ -72,20 +72,20 @@ def _enter_stage(self:Learner, stage, dls_at, loss, opt):
 
 # %% ../nbs/11_train.ipynb #e127aef6
 def _made(o):
-    "`o`, of which `Spec`s are built; what cannot be built is named"
+    "`o` with its `Spec`s built; an `InputError` names one that cannot be built"
     try: return o() if isinstance(o, type) else build(o)
     except InputError: raise
     except (TypeError, ValueError, AssertionError) as e: raise InputError(f'{o} cannot be made: {e}') from e
 
 def _try_opt(opt_func):
-    "The optimiser that `opt_func` makes of one parameter, which must be one of fastai's"
+    "The optimiser that `opt_func` makes for one parameter; it must be one of fastai's"
     try: opt = opt_func([[nn.Parameter(torch.zeros(1))]], lr=1e-3)
     except (TypeError, ValueError, AssertionError) as e: raise InputError(f'{opt_func} makes no optimiser: {e}') from e
     if hasattr(opt, 'param_lists'): return opt
     raise InputError(f"{type(opt).__name__} is an optimiser of torch's: give a Spec, as Spec('torch.optim.SGD')")
 
 def _reads_back(cb):
-    "Name of a function that a user's callback without a `state_dict` loads something by; None if there is none"
+    "Name of the function with which a user's callback without a `state_dict` loads files; None if there is none"
     if hasattr(type(cb), 'state_dict'): return None
     own = [c for c in type(cb).__mro__ if c.__module__.partition('.')[0] not in ('fastai', 'visionkit', 'builtins')]
     codes = [f.__code__ for c in own for f in vars(c).values() if hasattr(f, '__code__')]
@@ -97,32 +97,32 @@ _once = MixHandler, MixedPrecision, EMA, ProgressiveResize, ValidateLast, Distil
 def _names(cbs, *types): return [type(c).__name__ for c in cbs if isinstance(c, types)]
 
 def check_callbacks(stage, cbs):
-    "`InputError` if a callback, of `stage` or of `cbs`, contradicts the stage or another callback"
+    "`InputError` if a callback in `stage` or `cbs` contradicts the stage or another callback"
     cbs = [_made(c) for c in (*cbs, *stage.cbs, *([MixUp()] if stage.mixup else []))]
     if other := next((c for c in cbs if not isinstance(c, Callback)), None):
-        raise InputError(f'cbs: {type(other).__name__} is no callback of fastai')
+        raise InputError(f'cbs: {type(other).__name__} is not a fastai callback')
     for kind in _once:
         if len(names := _names(cbs, kind)) < 2: continue
-        raise InputError(f'{" and ".join(names)} at once, in the stage or the learner: leave one')
+        raise InputError(f'{" and ".join(names)} together, in the stage or the learner: remove all but one')
     if names := _names(cbs, ParamScheduler, ReduceLROnPlateau):
         raise InputError(f'{names[0]} and the stage would both set the learning rate: give the schedule as `sched=`, '
                          'a OneCycle, Constant, Plateau or Curve')
     if _names(cbs, EMA) and (names := _names(cbs, SaveModelCallback)):
-        raise InputError(f'{names[0]} would save and load weights that are not averaged: leave it or EMA out')
+        raise InputError(f'{names[0]} would save and load weights that are not averaged: remove it or EMA')
     names = ['Plateau']*isinstance(stage.sched, Plateau) + _names(cbs, TrackerCallback)
     if _names(cbs, ValidateLast) and names:
         raise InputError(f'{names[0]} needs a validation after each epoch, which ValidateLast skips: '
-                         'do without one of them')
+                         'remove one of them')
 
 # %% ../nbs/11_train.ipynb #4b99edc7
 def _mixable(loss, whole):
-    "Can MixUp mix `loss`, on labels that are `whole` numbers or not, as fastai does it?"
-    if not getattr(loss, 'y_int', False): return not whole # it mixes the labels themselves
+    "Can fastai's MixUp mix `loss`, with labels that are `whole` numbers or not?"
+    if not getattr(loss, 'y_int', False): return not whole # then it mixes the labels
     takes = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters.values()
     return hasattr(loss, 'reduction') or any(p.name == 'reduction' or p.kind == p.VAR_KEYWORD for p in takes)
 
 def _whole_labels(dls):
-    "Are labels whole numbers, as those of classes? None if an item cannot be read: the loader will raise that error"
+    "Are labels whole numbers, such as class indices? None if an item cannot be read: the loader will raise the error"
     state = get_rng_state()
     try: y = dls.train_ds[0][-1]
     except Exception: return None
@@ -140,27 +140,27 @@ def _check_mixable(learn, stage, cbs):
 
 # %% ../nbs/11_train.ipynb #99cbc897
 def _recorded(learn):
-    "Names of the values after each epoch that a schedule or a tracker can watch"
+    "Names of the values that a schedule or a tracker can monitor"
     r, names = learn.recorder, list(learn.metrics.attrgot('name'))
     if r.train_metrics and r.valid_metrics: return [f'{on}_{n}' for on in ('train', 'valid') for n in ('loss', *names)]
     return ['train_loss', *(['valid_loss'] if r.valid_metrics else []), *names]
 
 def _check_watched(learn, stage, cbs):
-    "`InputError` if the schedule of `stage`, or one of `cbs`, watches what is not recorded"
+    "`InputError` if the schedule of `stage`, or one of `cbs`, monitors a value that is not recorded"
     watchers = [stage.sched] if isinstance(stage.sched, Plateau) else []
     known = _recorded(learn)
     for w in watchers + [c for c in cbs if isinstance(c, TrackerCallback)]:
-        what = f'{type(w).__name__} watches {w.monitor!r}'
+        what = f'{type(w).__name__} monitors {w.monitor!r}'
         if w.monitor not in known: raise InputError(f'{what}, which is not recorded: {nearest(w.monitor, known)}')
         if not w.monitor.startswith('train_') and not sum(map(len, learn.dls.loaders[1:2])):
-            raise InputError(f'{what}, and there are no held-out images to compute it on')
+            raise InputError(f'{what}, and there are no validation images to compute it on')
 
 def _check_kept(learn, cbs, out):
-    "`InputError` if one of `cbs` reads what no checkpoint holds, or writes to the run's history"
+    "`InputError` if one of `cbs` reads something that is in no checkpoint, or writes to the history of the run"
     for cb in cbs:
         if name := _reads_back(cb):
-            raise InputError(f'{type(cb).__name__} reads back what no checkpoint holds (`{name}`): give it '
-                             'state_dict() and load_state_dict() with all that it remembers, or train without `out`')
+            raise InputError(f'{type(cb).__name__} loads something that is in no checkpoint (`{name}`): give it '
+                             'state_dict() and load_state_dict() with its whole state, or train without `out`')
         if isinstance(cb, CSVLogger) and (learn.path/cb.fname).resolve() == (out/'history.csv').resolve():
             raise InputError(f'CSVLogger and the run would both write {out}/history.csv: give it another `fname`')
 
@@ -178,7 +178,7 @@ def _check_stage(learn, stage, cbs, dls_at, out):
     if out: _check_kept(learn, cbs, out)
 
 def _check_plan(learn, stages, dls_at, out, precision):
-    "The list of `stages` if `learn` can be trained by them: all that can be known before the first batch"
+    "The list of `stages`, checked as far as possible before the first batch"
     stages = list(L(stages))
     if not stages or not all(isinstance(s, Stage) for s in stages):
         raise InputError(f'stages={stages!r}: give a `Stage` or a list of them')
@@ -231,8 +231,8 @@ class _Progress:
 # %% ../nbs/11_train.ipynb #33821250
 @patch
 def new_opt(self:_Progress):
-    "The optimiser to make for the stage, or None to keep the one that there is"
-    # One lasts until a later stage brings its own; a resumed stage must make anew the one that it had
+    "The optimiser to make for the stage, or None to keep the present one"
+    # An optimiser lasts until a later stage has its own; a resumed stage must make its optimiser again
     if not self.state: return self.stages[self.stage].opt
     own = [s.opt for s in self.stages[:self.stage+1] if s.opt is not None]
     return own[-1] if own else self.opt_func
@@ -268,7 +268,7 @@ def save(self:_Progress, epoch):
 def _run_epochs(self:Learner, progress):
     "fastai's epoch loop, from the epoch where `progress` stands"
     progress.begin()
-    # A bar that does not begin at 0 has no start to count from
+    # A progress bar that does not start at 0 has no start time
     if progress.epoch and (bar := getattr(getattr(self, 'progress', None), 'mbar', None)): bar.update(0)
     if next(self.model.parameters()).device.type == 'cpu': reuse_memory()
     for epoch in range(progress.epoch, self.n_epoch):
@@ -278,7 +278,7 @@ def _run_epochs(self:Learner, progress):
 
 @patch
 def _fit_stage(self:Learner, stage, progress):
-    "Train what is left of `stage`, by fastai's events"
+    "Train the remaining epochs of `stage`, by fastai's events"
     self.n_epoch = stage.epochs
     try: self._with_events(partial(self._run_epochs, progress), 'fit', CancelFitException, self._end_cleanup)
     except BaseException:
@@ -288,10 +288,10 @@ def _fit_stage(self:Learner, stage, progress):
 
 @patch
 def _fit_plan(self:Learner, stages, dls_at, out, precision):
-    "Train `stages`, which were checked, in the folder `out`, which is held"
+    "Train the checked `stages` in the claimed folder `out`"
     loss, progress = self.loss_func, _Progress(self, stages, out)
     self.resumed = len(progress.rows)
-    lasting = [CountOn(), *([KeepBest()] if out else [])] # callbacks that remember over the stages
+    lasting = [CountOn(), *([KeepBest()] if out else [])] # callbacks with a state over all stages
     for stage in progress.stages_left():
         lrs = self._enter_stage(stage, dls_at, loss, progress.new_opt())
         progress.check_data()
@@ -305,7 +305,7 @@ def _fit_plan(self:Learner, stages, dls_at, out, precision):
 @patch
 @contextmanager
 def _own_settings(self:Learner):
-    "Afterwards loss and loggers are the learner's; `opt_func` is that of `opt`, as fastai's `export` makes `opt` by it"
+    "Restore loss and loggers after the block; `opt_func` becomes that of `opt`, with which fastai's `export` makes it"
     opt, made_by = self.opt, self.opt_func
     loss, logger = self.loss_func, self.logger
     log_dirs = [(cb, cb.log_dir) for cb in self.cbs if 'log_dir' in vars(cb)] # `CountOn` fills in a missing one
@@ -325,7 +325,7 @@ def fit_stages(self:Learner,
     out=None, # folder for `checkpoint` and `history.csv`; the same call again continues after an interruption
     precision=True, # True: an `AutoPrecision()`; False: plain float32; or an `AutoPrecision` of your own
 ):
-    "Train `stages`; return the history, a DataFrame (also `learn.history`); `learn.resumed` counts epochs found done"
+    "Train `stages`; return the history, a DataFrame (also `learn.history`); `learn.resumed` counts restored epochs"
     out = out and user_path(out, 'out')
     stages = _check_plan(self, stages, dls_at, out, precision)
     precision = AutoPrecision() if precision is True else precision

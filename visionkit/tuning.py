@@ -23,19 +23,19 @@ from .experiment import full_float32, flushed_denormals, run_candidate
 # %% ../nbs/23_tuning.ipynb #bddbaec2
 def tune(
     recipe:Recipe, # the candidate: a changed copy of a recipe that has a `tune` split
-    what:str, # what is tried, in a few words
-    k:int=None, # hold out this part, where the `tune` split has parts
+    what:str, # description of the trial, in a few words
+    k:int=None, # validate on this part, if the `tune` split has parts
     seed:int=0, # of every generator
     out='runs', # where its run folder goes
     csv=None, # where the line goes; None: the stored results' tuning/<recipe>.csv
 )->dict: # the line
-    "Train a candidate on its `tune` split and put what came out on record"
+    "Train a candidate on its `tune` split and record the result"
     if recipe.tune is None:
         raise InputError(f'{recipe.name} has no `tune` split: say which images to choose settings on')
     start = recipe.need(StartFrom)
     if start and get_recipe(start.recipe).data.source == recipe.data.source:
-        raise InputError(f'{recipe.name} starts from a run of {start.recipe}, which saw the images that `tune` '
-                         'holds out: tune it without `StartFrom`')
+        raise InputError(f'{recipe.name} starts from a run of {start.recipe}, which was trained on images that `tune` '
+                         'validates on: tune it without `StartFrom`')
     check_whole('seed', seed, 0, 2**32 - 1)
     split = recipe.tune if k is None else Spec(recipe.tune.name, k, *recipe.tune.args[1:], **recipe.tune.kwargs)
     recipe = replace(recipe, data=replace(recipe.data, split=split, test=None))
@@ -65,7 +65,7 @@ def lr_sweep(
     stage, precision = recipe.stages[0], AutoPrecision(recipe.precision or 'float32')
     check_whole('num_it', num_it, 2)
     if not 0 < check_number('start_lr', start_lr) < check_number('end_lr', end_lr):
-        raise InputError(f'start_lr={start_lr}, end_lr={end_lr}: give two rates above 0, the lower one first')
+        raise InputError(f'start_lr={start_lr}, end_lr={end_lr}: give two learning rates above 0, the lower one first')
     if path: check_outputs(path)
     odd = [k for o, names in ((recipe, ('before',)), (stage, ('freeze', 'clip', 'mixup')))
            for k in names if getattr(o, k)]
@@ -100,7 +100,7 @@ def read_sweep(
         sweep.attrs.update({k: float(about[k]) for k in ('steep', 'valley')})
         return sweep[['lr', 'loss']].astype(float)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise InputError(f'{path} is no sweep of `lr_sweep` ({printable(e)}): restore it, or make it anew') from e
+        raise InputError(f'{path} is not a sweep of `lr_sweep` ({printable(e)}): restore it, or make it again') from e
 
 def stored_sweep(
     recipe:Recipe, # any recipe
