@@ -97,8 +97,9 @@ def write_report(path, **report):
     "Write `report` and the machine that made it as JSON"
     import torch
     info = run_info()
+    words = [Path(w).name if os.path.isabs(w) else w for w in sys.argv] # the places of one machine say nothing
     about = dict(hardware=info['hardware'], threads=torch.get_num_threads(), load=round(os.getloadavg()[0], 1),
-                 date=time.strftime('%Y-%m-%d'), versions=info['versions'], command=' '.join(sys.argv))
+                 date=time.strftime('%Y-%m-%d'), versions=info['versions'], command=' '.join(words))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**report, **about}, indent=1) + '\n', encoding='utf-8')
