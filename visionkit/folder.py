@@ -10,7 +10,6 @@ __all__ = ['FolderSettings', 'class_weights', 'folder_recipe', 'slug', 'folder_b
 import re, time
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 import pandas as pd
 from .core import *
 from .files import *
@@ -137,6 +136,7 @@ def _look_and_plan(folder, source, minutes, settings, seed, folds):
     start_run(folder, recipe, seed, None if settings.hold_out else 'all',
               asked=_asked(source, minutes, settings, folds), notes=collection.notes)
 
+# %% ../nbs/26_folder.ipynb #15eee41a
 def _planned(folder, source, minutes, settings, seed, folds=None):
     "The recipe in `folder`, planned unless it is there"
     if not (folder/'recipe.json').exists(): _look_and_plan(folder, source, minutes, settings, seed, folds)

@@ -12,8 +12,9 @@ from functools import partial
 from .core import *
 from .files import *
 from .plan import *
+from .data import char_label, image_items
 from .interpret import Predictions
-from .architectures import Architecture, architecture, better_weights, default_weights
+from .architectures import architecture, better_weights, default_weights, packaged_name
 from .folds import *
 from .diagnose import Diagnosis, diagnose
 from .noise import label_issues, save_issues
@@ -27,25 +28,33 @@ from .folder import *
 @dataclass
 class LabelPlan:
     "The networks that predict the labels of a folder, each trained on all folds but one"
-    network:str # in words
+    name:str # of the network, and its weights
+    net:object # the network, to measure its cost
+    n_in:int # channels of its images
     learn_at:partial # as `oof_preds` takes it
     stages:list
     size:int # pixels
+    budget:Budget # images of a training and of a validation set
     folds:int
-    seconds:float # that the trainings take on this machine
+
+    def cost(self,
+        files:list, # images, some of which are decoded
+    )->float:
+        "Seconds that all trainings take on this machine, by a few steps"
+        costs = measure(self.net, files, (self.size, self.size), self.budget.bs, self.n_in)
+        return self.folds*plan_seconds(self.size, self.stages[-1].epochs, costs, self.budget)
 
     def __repr__(self):
-        epochs = sum(s.epochs for s in self.stages)
-        return (f'{self.folds} networks ({self.network}) of {epochs} epochs at {self.size} pixels: '
-                f'about {max(1, round(self.seconds/60))} minutes on this machine')
+        return f'{self.folds} networks ({self.name}), {sum(s.epochs for s in self.stages)} epochs at {self.size} pixels'
 
 # %% ../nbs/27_labels.ipynb #11ce2d52
 def _network(collection, settings):
     "The `Architecture` that the images deserve, or None: the small network of `label_learner`"
-    side = max(usual_shape(list(collection.items.path))[1])
-    if not settings.arch and not settings.size and settings.weights == 'imagenet':
-        if side <= 64: return
-        if default_weights() is None: return print(f'A small network from random weights is used. Better ones: {better_weights}')
+    if not settings.arch and not settings.size:
+        if settings.weights == 'none' or max(usual_shape(list(collection.items.path))[1]) <= 64: return
+        if settings.weights == 'imagenet' and default_weights() is None:
+            print(f'{packaged_name} would know more than a small network from random weights: {better_weights}')
+            return
     return architecture(settings.arch, len(collection.classes), settings.weights, partial=settings.partial)
 
 # %% ../nbs/27_labels.ipynb #6ade3709
@@ -56,32 +65,30 @@ def _large(collection, network, settings, folds):
     part = collection.fold(0, folds)
     budget = folder_budget(part, network, settings, math.inf)
     size = budget.native if budget.fixed else min(128, budget.sizes[0])
-    few = math.ceil(_steps*budget.bs/budget.train)
-    epochs = settings.epochs or min(budget.most, max(budget.enough(size), few))
+    epochs = min(budget.most, max(budget.enough(size), math.ceil(_steps*budget.bs/budget.train)))
+    if settings.epochs: epochs = settings.epochs - budget.pretrained # the first one is of the new last layer
     stages = stages_for(size, epochs, budget)
     recipe = replace(folder_recipe(part, network, stages, settings), loss=Spec('CrossEntropyLossFlat'))
-    costs = measure(network.model, list(part.items.path), (size, size))
-    return LabelPlan(f'{network.name}, weights {network.weights}', partial(fold_learner, recipe, bars=settings.bars),
-                     list(stages), size, folds, folds*plan_seconds(size, epochs, costs, budget))
+    return LabelPlan(f'{network.name}, weights {network.weights}', network.model, 3,
+                     partial(fold_learner, recipe, bars=settings.bars), list(stages), size, budget, folds)
 
 def _small(collection, settings, folds):
     "The plan with the small network of `label_learner`"
-    files, k = list(collection.items.path), len(collection.classes)
+    files = list(collection.items.path)
     n_in, shape = usual_shape(files)
-    stages, size = label_stages(len(files)), max(small_size(*shape))
+    stages, size, valid = label_stages(len(files)), max(small_size(*shape)), len(files)//folds
     if settings.epochs: stages = [replace(stages[0], epochs=settings.epochs)]
-    costs = measure(label_net(n_in, k), files, (size, size), stages[0].bs, n_in)
-    valid = len(files)//folds
     budget = Budget(len(files) - valid, valid, math.inf, size, False, size, fixed=True)
-    seconds = folds*plan_seconds(size, stages[0].epochs, costs, budget)
-    return LabelPlan('small, weights none', partial(label_learner, bars=settings.bars), stages, size, folds, seconds)
+    return LabelPlan('small, weights none', label_net(n_in, len(collection.classes)), n_in,
+                     partial(label_learner, bars=settings.bars), stages, size, budget, folds)
 
+# %% ../nbs/27_labels.ipynb #898e6092
 def plan_labels(
     collection:Collection, # of `collect`
     settings:FolderSettings=FolderSettings(),
     folds:int=3,
 )->LabelPlan:
-    "The network that the images of `collection` deserve, its stages and their cost"
+    "The network that the images of `collection` deserve, and its stages"
     network = _network(collection, settings)
     if network is None: return _small(collection, settings, folds)
     return _large(collection, network, settings, folds)
@@ -95,8 +102,12 @@ def label_preds(
 )->Predictions: # of every image, by a network not trained on it
     "Out-of-fold predictions of the labels of one's own images; the cost is printed before the training"
     settings = FolderSettings(**settings)
-    plan = plan_labels(collect(source, bars=settings.bars), settings, folds)
-    print(plan, flush=True)
+    check_folds([str(char_label(o)) for o in image_items(source)], folds)
+    collection = collect(source, bars=settings.bars)
+    plan = plan_labels(collection, settings, folds)
+    if not out or missing_folds(out, folds):
+        seconds = plan.cost(list(collection.items.path))
+        print(f'{plan}: about {max(1, round(seconds/60))} minutes on this machine', flush=True)
     return oof_preds(source, plan.learn_at, plan.stages, folds, out)
 
 # %% ../nbs/27_labels.ipynb #9b128b51
