@@ -19,12 +19,13 @@ from .evidence import Limits, calibrated
 from .diagnose import *
 
 # %% ../nbs/17_noise.ipynb #e7be3772
-def _by_class(T, weights):
-    "Do classes explain the wrong labels? Most go from a class to a few others in large shares, or outnumber the right"
+def _by_class(T, weights, evenly):
+    """Do classes explain the wrong labels? They outnumber the right ones, or most go from a class to a few others in
+    large shares, unless they are spread `evenly`"""
     wrong = T*~np.eye(len(T), dtype=bool)
     large = wrong >= np.maximum(.08, 2*(wrong.sum(1, keepdims=True) - wrong)/max(len(T) - 2, 1)) # than the others' mean
     lost = (T.argmax(1) != np.arange(len(T))) & (weights > 0)
-    return lost.any() or weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
+    return lost.any() or not evenly and weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
 
 def _deal(post, p_given, given):
     "Deal the probabilities of the `given` classes in `post` out anew, in the order of `p_given`; the rest follow"
@@ -63,7 +64,8 @@ def _posteriors(probs, given, diagnosis, forward):
     if forward: return (post := _true_given(probs, T, given)), post
     post = _true_given(true_probs(probs, T), T, given)
     # Else the matrix says little about a single image, and the networks' own order is the better one
-    if not _by_class(T, post.mean(0)): _deal(post, probs[np.arange(len(given)), given], given)
+    evenly = diagnosis.kind == 'symmetric'
+    if not _by_class(T, post.mean(0), evenly): _deal(post, probs[np.arange(len(given)), given], given)
     known, T = calibrated(probs, given)[0], soften(certain_matrix(diagnosis, post.mean(0)), 1e-3)
     return post, _true_given(true_probs(known, T), T, given)
 
