@@ -5,8 +5,6 @@ find the wrong ones, and every row with the verdict "relabel" is taken. Then the
 for each seed, and predicts clothing's own validation images. results/benchmarks/cleaning.json gets the accuracies, the
 shares of wrong labels, and the suggestions. Run it again to go on where it stopped."""
 import argparse, json
-from pathlib import Path
-import numpy as np, pandas as pd
 from labels import given_labels, predictions
 
 KINDS = 'given', 'corrected', 'true'
@@ -50,8 +48,8 @@ def main():
         found = dict(kind=diagnosis.kind, rate=diagnosis.rate, interval=diagnosis.interval,
                      relabel=int((issues.verdict == 'relabel').sum()), label_seconds=preds.seconds)
     rows = []
-    for kind in args.kinds:
-        for seed in args.seeds:
+    for seed in args.seeds:
+        for kind in args.kinds:
             score, seconds = accuracy(tables[kind], get_source('clothing')/'validation', seed, args, kind)
             rows.append(dict(labels=kind, seed=seed, accuracy=round(score, 4), seconds=seconds))
             print(rows[-1], flush=True)
