@@ -57,16 +57,15 @@ def certain_matrix(
 # %% ../nbs/17_noise.ipynb #778427bb
 def _posteriors(probs, given, diagnosis, forward):
     "((n,k) probabilities of the true class, the same at the lower end of the interval)"
-    if diagnosis.kind in ('random', 'unknown', 'clean') and not forward:
-        own = np.eye(probs.shape[1])[given]
-        return calibrated(probs, given)[0], own
+    known = probs if forward else calibrated(probs, given)[0]
+    if diagnosis.kind in ('random', 'unknown', 'clean') and not forward: return known, np.eye(probs.shape[1])[given]
     T = soften(diagnosis.matrix if diagnosis.kind not in ('random', 'unknown') else np.eye(probs.shape[1]))
     if forward: return (post := _true_given(probs, T, given)), post
-    post = _true_given(true_probs(probs, T), T, given)
+    post = _true_given(true_probs(known, T), T, given)
     # Else the matrix says little about a single image, and the networks' own order is the better one
     evenly = diagnosis.kind == 'symmetric'
     if not _by_class(T, post.mean(0), evenly): _deal(post, probs[np.arange(len(given)), given], given)
-    known, T = calibrated(probs, given)[0], soften(certain_matrix(diagnosis, post.mean(0)), 1e-3)
+    T = soften(certain_matrix(diagnosis, post.mean(0)), 1e-3)
     return post, _true_given(true_probs(known, T), T, given)
 
 def label_issues(
