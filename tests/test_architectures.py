@@ -198,7 +198,7 @@ def test_nothing_in_a_file_is_executed(tmp_path, monkeypatch):
 
 def test_unknown_names():
     with pytest.raises(InputError, match="'resnet81': did you mean 'resnet18'"): architecture('resnet81', 3)
-    with pytest.raises(InputError, match="weights='imagnet' is no file"): architecture('resnet18', 3, weights='imagnet')
+    with pytest.raises(InputError, match="weights='imagnet' is not a file"): architecture('resnet18', 3, weights='imagnet')
     for name in ('hf-hub:timm/resnet18', 'local-dir:/', '', '../x', None, 3):
         with pytest.raises(InputError, match='there is no architecture'): network(name, 3)
 

@@ -193,8 +193,8 @@ def test_bad_input(run, tmp_path):
     refused(r'ends in \.onnx or \.pt2', run, tmp_path/'m.txt')
     refused('is a folder', run, tmp_path/'folder.onnx'/'..'/'m.onnx') if (tmp_path/'m.onnx').mkdir() else None
     refused('no finished run', tmp_path, tmp_path/'n.onnx')
-    refused('is not there', run, tmp_path/'n.onnx', tmp_path/'nowhere')
-    refused('no images to prove', run, tmp_path/'n.onnx', [])
+    refused('does not exist', run, tmp_path/'n.onnx', tmp_path/'nowhere')
+    refused('no images to check', run, tmp_path/'n.onnx', [])
     (tmp_path/'x.png').write_text('no image')
     refused('x.png: not a readable image', run, tmp_path/'n.onnx', tmp_path/'x.png')
 

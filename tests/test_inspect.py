@@ -320,8 +320,8 @@ def fails(done, *texts):
 def test_command_errors(shell, photos, tmp_path):
     (tmp_path/'empty').mkdir()
     (tmp_path/'file').write_text('')
-    fails(shell('inspect', 'nowhere'), 'nowhere is no folder')
-    fails(shell('inspect', 'empty'), 'empty holds no images')
+    fails(shell('inspect', 'nowhere'), 'nowhere is not a folder')
+    fails(shell('inspect', 'empty'), 'empty has no images')
     assert not (tmp_path/'inspection-empty').exists()
     fails(shell('inspect', photos, '--out', tmp_path/'file'/'out'), 'cannot be a folder')
     fails(shell('inspect', photos, '--against', 'empty'), 'inspection.json is missing or damaged')

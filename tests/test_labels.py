@@ -1,4 +1,4 @@
-"Wrong labels of a folder of one's own: the network that it deserves, copies, and what is said before the training."
+"Wrong labels of a folder of your own: the network for its images, copies, and the line before the training."
 import json
 import numpy as np, pytest, torch
 from PIL import Image

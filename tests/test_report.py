@@ -104,7 +104,7 @@ def test_hostile_text_stays_text(tmp_path):
     p = page([run_folder(tmp_path/'toy-0', res, thumbs=thumbs, about=about), run_folder(tmp_path/'toy-1')], tmp_path)
     assert 'script' not in p.tags and not [k for k, _ in p.attrs if k.startswith('on')]
     assert evil.split('"')[0] in p.text
-    assert p.tags.count('img') == 5   # the curves and the heat map: no forged thumbnail
+    assert p.tags.count('img') == 6   # the curves of each and of both, and the heat map: no forged thumbnail
 
 def test_class_names_are_no_formulas(tmp_path):
     page(run_folder(tmp_path/'toy-0', result(vocab=('$x^$', '$\\frac$', 'b$'))), tmp_path)
@@ -129,7 +129,7 @@ def test_run_that_holds_nothing_out(tmp_path, no_pictures):
     rows = [{k: v for k, v in r.items() if k not in ('valid_loss', 'accuracy')} for r in history()]
     res = result(fold='all', history=rows, metrics=dict(train_loss_last=.2), confusion=None, worst=[], seed_figure=None)
     p = page(run_folder(tmp_path/'toy-0-all', res, about=dict(recipe='toy', seed=0, fold='all')), tmp_path)
-    assert 'nothing held out: no figure' in p.text and 'accuracy, last epoch' not in p.text
+    assert 'without a validation set: no figure' in p.text and 'accuracy, last epoch' not in p.text
 
 def test_smoke_run_is_not_held_against_the_seed(tmp_path, no_pictures):
     p = page(run_folder(tmp_path/'toy-0-smoke', result(smoke=True)), tmp_path)

@@ -145,7 +145,7 @@ def test_ones_own_callback_that_reads_back(make):
             torch.save(sd['weights'], 'mine.pth')
     learn = make(cbs=Best())
     before = weights(learn)
-    with pytest.raises(InputError, match='Best reads back what no checkpoint holds'):
+    with pytest.raises(InputError, match='Best loads something that is in no checkpoint'):
         learn.fit_stages(Stage(bs=4), make.dls_at, out='run')
     assert same(before, weights(learn)) and not Path('run').exists()
     make(cbs=Best()).fit_stages(Stage(bs=4), make.dls_at) # without a checkpoint there is nothing to go on from
@@ -311,13 +311,13 @@ bad_plans = {
     'cannot mix CrossEntropyLoss': dict(mixup=.4, loss=nn.CrossEntropyLoss()),
     'cannot mix cross_entropy': dict(cbs=CutMix(1.), loss=F.cross_entropy),
     'cannot mix OneHot': dict(mixup=.4, loss=OneHot()),
-    'CutMix and MixUp at once': dict(mixup=.4, cbs=CutMix(1.)),
-    'MixUp and MixUp at once': dict(mixup=.4, cbs=(MixUp(.4),)),
-    'EMA and EMA at once': dict(cbs=(EMA(), EMA(.9))),
-    'MixedPrecision and AutoPrecision at once': dict(cbs=(MixedPrecision(), AutoPrecision())),
-    "watches 'acuracy'.*did you mean 'accuracy'": dict(cbs=SaveModelCallback('acuracy')),
-    "watches 'f1', which is not recorded": dict(sched=Plateau(monitor='f1')),
-    'is no callback': dict(cbs=Spec('CrossEntropyLossFlat')),
+    'CutMix and MixUp together': dict(mixup=.4, cbs=CutMix(1.)),
+    'MixUp and MixUp together': dict(mixup=.4, cbs=(MixUp(.4),)),
+    'EMA and EMA together': dict(cbs=(EMA(), EMA(.9))),
+    'MixedPrecision and AutoPrecision together': dict(cbs=(MixedPrecision(), AutoPrecision())),
+    "monitors 'acuracy'.*did you mean 'accuracy'": dict(cbs=SaveModelCallback('acuracy')),
+    "monitors 'f1', which is not recorded": dict(sched=Plateau(monitor='f1')),
+    'is not a fastai callback': dict(cbs=Spec('CrossEntropyLossFlat')),
     r'EMA\(dekay=0.9\) cannot be made': dict(cbs=Spec('EMA', dekay=.9)),
     'needs a learner with several parameter groups': dict(freeze=True),
     'makes no optimiser': dict(opt=Spec('torch.optim.SGD', momemtum=.9)),
@@ -343,7 +343,7 @@ def test_nothing_held_out(make, images):
     block = image_block(16, splitter=lambda items: (list(range(len(items))), []))
     dls = block.dataloaders(images, bs=4, dl_type=CachedDL)
     for bad in (dict(sched=Plateau()), dict(cbs=SaveModelCallback()), dict(cbs=EarlyStoppingCallback('accuracy'))):
-        with pytest.raises(InputError, match='there are no held-out images'):
+        with pytest.raises(InputError, match='there are no validation images'):
             _fit_on(make, dls, bad)
     _fit_on(make, dls, dict(sched=Plateau(monitor='train_loss')))
     one = DataLoaders(dls.train)

@@ -33,7 +33,7 @@ def _timm():
 def _torchvision_names(): return models.list_models(module=models)
 
 def architecture_names()->list:
-    "Every name that `architecture` takes: torchvision's, and timm's if it is installed"
+    "Every name that `architecture` accepts: torchvision's, and timm's if it is installed"
     timm = _timm()
     return sorted({*_torchvision_names(), *(timm.list_models() if timm else [])})
 
@@ -47,7 +47,7 @@ def _library(name):
     raise InputError(f'there is no architecture {name!r}: {nearest(str(name), architecture_names())}{more}')
 
 # %% ../nbs/13_architectures.ipynb #8a1c44ac
-# Their second classifiers serve the first training only
+# Their auxiliary classifiers are of use in the first training only
 _auxiliary = ('googlenet', 'inception_v3')
 
 def _set_channels(model, n_in):
@@ -58,9 +58,9 @@ def _set_channels(model, n_in):
     model.set_submodule(path, layer)
 
 def _checked(model, name, n_out):
-    "`model`, if it has `n_out` outputs: some of timm's are no classifiers"
+    "`model`, if it has `n_out` outputs: some of timm's networks are not classifiers"
     if n_out is None or getattr(model, 'num_classes', None) == n_out: return model
-    raise InputError(f'{name} is no classifier: take another architecture')
+    raise InputError(f'{name} is not a classifier: choose another architecture')
 
 @named
 def network(
@@ -107,7 +107,7 @@ def depth_groups(
 
 # %% ../nbs/13_architectures.ipynb #60b08dad
 def _input(name, model):
-    "(mean, std, size, takes no other size?) of an architecture"
+    "(mean, std, size, is it the only size?) of an architecture"
     library, inner = _library(name)
     if library == 'timm':
         cfg = model.pretrained_cfg
@@ -123,7 +123,7 @@ def _for_channels(stats, n_in):
 
 # %% ../nbs/13_architectures.ipynb #f6c2036a
 def _tensors(o):
-    "The tensors of a file by name, out of the dictionaries that training libraries put around them"
+    "The tensors of a file by name, without the dictionaries that training libraries wrap around them"
     if not isinstance(o, dict): return {}
     inner = next((o[k] for k in ('state_dict', 'model_state_dict', 'model', 'net') if isinstance(o.get(k), dict)), None)
     return _tensors(inner) if inner else {k: v for k, v in o.items() if isinstance(v, torch.Tensor)}
@@ -133,12 +133,12 @@ def read_state(
 )->dict: # name → tensor
     "The weights in a file; nothing in it is executed"
     file = user_path(path)
-    if not file.is_file(): raise InputError(f'{path} is no file: give a file of weights, safetensors or .pth')
+    if not file.is_file(): raise InputError(f'{path} is not a file: give a file of weights, safetensors or .pth')
     try:
         if file.suffix == '.safetensors': return load_file(file)
         state = _tensors(torch.load(file, map_location='cpu', weights_only=True))
     except UnpicklingError as e:
-        raise InputError(f'{path} holds more than weights, which might execute code, or is no file of weights: '
+        raise InputError(f'{path} holds more than weights, which might execute code, or is not a file of weights: '
                          'save the state_dict alone, best as safetensors') from e
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as e:
         raise InputError(f'{path} holds no readable weights: {printable(str(e).splitlines()[0] if str(e) else e)}; '
@@ -148,7 +148,7 @@ def read_state(
 
 # %% ../nbs/13_architectures.ipynb #f9b21360
 def _by_name(own, state):
-    "Name in `own` → name in `state`: equal but for what wrappers put before it, and of one shape"
+    "Name in `own` → name in `state`: equal except for the prefixes of wrappers, and of the same shape"
     def fits(prefix):
         return {k: prefix + k for k, v in own.items() if prefix + k in state and state[prefix + k].shape == v.shape}
     return max(map(fits, ('', 'module.', 'model.', '_orig_mod.')), key=len)
@@ -162,10 +162,10 @@ def _by_order(own, state):
     return pairs if 2*len(pairs) > min(len(own), len(state)) else {} # many networks share their first layer
 
 def match_tensors(
-    own:dict, # of the network to be filled: name → tensor
+    own:dict, # of the network to fill: name → tensor
     state:dict, # of another: name → tensor
 )->dict: # name in `own` → name in `state`
-    "Which tensor of `state` goes where; the counters of batch norm are left out"
+    "Name in `own` → name in `state`; the counters of batch norm are left out"
     own, state = ({k: v for k, v in tensors.items() if v.ndim} for tensors in (own, state))
     return max(_by_name(own, state), _by_order(own, state), key=len)
 
@@ -193,19 +193,19 @@ def _left_over(model, state, pairs):
 
 # %% ../nbs/13_architectures.ipynb #ac9b4421
 def _start_small(model):
-    "New weights for the classifier of `model`, so small that all classes begin equally likely"
+    "New weights for the classifier of `model`, so small that all classes start with equal probabilities"
     for layer in classifier_layers(model):
         nn.init.trunc_normal_(layer.weight, std=.01)
         if layer.bias is not None: nn.init.zeros_(layer.bias)
 
 # %% ../nbs/13_architectures.ipynb #3b99f4c3
 def load_state(
-    model:nn.Module, # to be filled, in place
+    model:nn.Module, # filled in place
     state:dict, # of another network: name → tensor
     partial:bool=False, # load what fits of another architecture?
     new_classifier:bool=False, # leave the last layer as it is, even where it fits?
 )->dict: # {'missing': names left as they were, 'unused': names in `state` without a place}
-    "Copy the weights of the same architecture into `model`, whatever library named them"
+    "Copy the weights of the same architecture into `model`, with the names of any library"
     own = model.state_dict()
     state = _fit_channels(own, state)
     pairs = match_tensors(own, state)
@@ -213,12 +213,12 @@ def load_state(
         _start_small(model)
         own = model.state_dict()
         pairs = {k: name for k, name in pairs.items() if k not in _in_classifier(model)}
-    if not pairs: raise InputError('none of these weights fits this network: they are of another architecture')
+    if not pairs: raise InputError('none of these weights fits this network: they belong to another architecture')
     missing, misplaced = _left_over(model, state, pairs)
     if (missing or misplaced) and not partial:
         gaps = [f'{len(names)} tensors {what} ({_listed(names)})' for names, what in
                 ((missing, 'of the network are not in the file'), (misplaced, 'of the file have no place')) if names]
-        raise InputError(f'these weights are of another network: {"; ".join(gaps)}. partial=True loads the '
+        raise InputError(f'these weights belong to another network: {"; ".join(gaps)}. partial=True loads the '
                          f'{len(pairs)} tensors that fit')
     model.load_state_dict({**own, **{k: state[name] for k, name in pairs.items()}})
     used = {*pairs.values()}
@@ -244,7 +244,7 @@ def imagenet_state(
         if library == 'timm': return _timm().create_model(inner, pretrained=True).state_dict()
         weights = models.get_model_weights(inner).DEFAULT
         return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as e: # each hub raises errors of its own
+    except Exception as e: # each hub has errors of its own
         reason = printable(str(e).splitlines()[0] if str(e) else type(e).__name__)
         raise InputError(f'no ImageNet weights of {name}: {reason[:200]}. '
                          f"Give a file of weights or weights='none', or take {packaged_name}: {better_weights}") from e
@@ -276,14 +276,14 @@ def default_weights()->str|None:
 # %% ../nbs/13_architectures.ipynb #0634aa55
 @dataclass
 class Architecture:
-    "A network and what its weights ask of an image"
+    "A network and the images that its weights need"
     name:str # as `architecture` takes it
     model:nn.Module # in the memory layout in which it is faster
     spec:Spec # builds the same network from random weights
     mean:tuple # of each channel, in 0..1 units
     std:tuple # of each channel
     size:int # side in pixels of the images that the weights were trained on
-    fixed:bool # does it take images of that size only?
+    fixed:bool # does it accept images of that size only?
     weights:str # 'imagenet', 'none', or a file
     missing:list=field(default_factory=list) # tensors of the network that start from random weights
     unused:list=field(default_factory=list) # tensors of the weights without a place
@@ -304,11 +304,11 @@ class Architecture:
 def _weights_file(weights):
     "The tensors of the file that the argument `weights` names"
     if user_path(weights).is_file(): return read_state(weights)
-    raise InputError(f"weights={str(weights)!r} is no file: give a file of weights, safetensors or .pth, or 'imagenet' "
+    raise InputError(f"weights={str(weights)!r} is not a file: give safetensors or .pth, or 'imagenet' "
                      "or 'none'")
 
 def architecture(
-    name:str=None, # of torchvision or timm; None: one whose ImageNet weights are at hand, else resnet18 without
+    name:str=None, # of torchvision or timm; None: one with ImageNet weights on this machine, else resnet18 without
     n_out:int=None, # classes; None keeps the classifier of the weights
     weights='imagenet', # 'imagenet', 'none' for random ones, or a file: safetensors or .pth
     n_in:int=3, # channels of the image
@@ -318,7 +318,7 @@ def architecture(
     if name is None:
         name = default_weights() if weights == 'imagenet' else 'resnet18'
         if name is None:
-            print(f'{packaged_name} would start better than resnet18 from random weights: {better_weights}')
+            print(f'{packaged_name} would be a better start than resnet18 from random weights: {better_weights}')
             name, weights = 'resnet18', 'none'
     spec = Spec('network', name, n_out=n_out, n_in=n_in)
     model = spec.build()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_folder', 'images_root', 'recipe_split', 'recipe_items', 'split_items', 'run_items', 'recipe_dls', 'recipe_model',
-           'recipe_learner', 'stored_recipe']
+           'recipe_learner', 'fold_learner', 'stored_recipe']
 
 # %% ../nbs/22_assemble.ipynb #df09c829
 from dataclasses import replace
@@ -20,8 +20,10 @@ from .data import *
 from .cache import CachedDL
 from .augment import * # recipes name its transforms
 from .models import * # … its networks
+from .architectures import imagenet_state, load_state, read_state
 from .transfer import * # … its heads and groups
 from .callbacks import * # … its losses, optimisers and callbacks
+from .folds import quiet
 
 # %% ../nbs/22_assemble.ipynb #1c72199a
 def test_folder(
@@ -33,7 +35,7 @@ def test_folder(
 def images_root(
     images:ImageSet, # of a recipe
 ):
-    "The folder that paths of images are told below"
+    "The folder that paths of images are relative to"
     return get_source(images.source) if images.source else user_path(images.folder)
 
 def recipe_split(
@@ -63,7 +65,7 @@ def split_items(
     items:pd.DataFrame, # columns path and label
     split, # a splitter: function of the paths to the indices of training and validation images
 )->pd.DataFrame: # sorted by path, with the column is_valid
-    "`items` divided once; an image that is on neither side is left out"
+    "`items`, divided; an image in neither set is left out"
     paths = image_items(items)
     train, valid = split(paths)
     rows = [(str(paths[i]), char_label(paths[i]), False) for i in train]
@@ -96,11 +98,11 @@ def recipe_dls(
 def recipe_model(
     recipe:Recipe, # whose network
 ):
-    "The network of `recipe`, checked to have the parameters that it states"
+    "The network of `recipe`, whose number of parameters must be the stated one"
     model = recipe.model.build()
     if recipe.params not in (None, n_params(model)):
         raise InputError(f'{recipe.name} states {recipe.params:,} parameters; its network has {n_params(model):,}')
-    # One layout for all figures, whatever the training chose: another rounds otherwise
+    # The same layout for all figures, because rounding depends on it
     return model.to(memory_format=torch.channels_last)
 
 def recipe_learner(
@@ -111,6 +113,25 @@ def recipe_learner(
     return Learner(recipe_dls(recipe, recipe.stages[0], items), recipe_model(recipe),
                    loss_func=recipe.loss.build(), metrics=accuracy,
                    splitter=recipe.groups.resolve() if recipe.groups else trainable_params)
+
+# %% ../nbs/22_assemble.ipynb #60f2f385
+@patch
+def giver(self:LoadWeights):
+    "A function that gives the weights to a learner"
+    state = imagenet_state(self.architecture) if self.weights == 'imagenet' else read_state(self.weights)
+    return lambda learn: load_state(learn.model, state, self.partial, new_classifier=True)
+
+def fold_learner(
+    recipe:Recipe, # what to train; of `before`, its `LoadWeights` counts
+    source, # folder of class folders, CSV or DataFrame, as `image_block` takes them
+    splitter, # which images to hold out
+    bs:int=None, # unused: the stages of `recipe` have their own
+    bars:bool=True, # show progress bars?
+):
+    "A learner of `recipe` before its training, as `oof_preds` asks for"
+    learn = recipe_learner(recipe, split_items(source, splitter))
+    if weights := recipe.need(LoadWeights): weights.giver()(learn)
+    return learn if bars else quiet(learn)
 
 # %% ../nbs/22_assemble.ipynb #9c4298d1
 def _ten_classes(model):
@@ -142,7 +163,7 @@ def smoke(self:Recipe):
 def stored_recipe(
     folder, # of a run
 )->Recipe:
-    "The recipe that the run in `folder` was made by, read from its `recipe.json`"
+    "The recipe of the run in `folder`, from its `recipe.json`"
     path = user_path(folder)/'recipe.json'
     damaged = f'{path} is damaged or of another version'
     about = read_json(path)
@@ -151,5 +172,5 @@ def stored_recipe(
         if recipe.name != about['recipe']: raise ValueError('of two recipes')
     except InputError as e: raise InputError(f'{damaged} ({e})') from e
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-        raise InputError(f'{damaged}: restore it, or train again elsewhere') from e
+        raise InputError(f'{damaged}: restore it, or train again in another folder') from e
     return recipe

@@ -32,9 +32,9 @@ def warp(
     mats:Tensor, # (n,2,3) from `affine_mats`
     fill:float=0., # value outside the image, in units of `x`
     mode:str='nearest', # or bilinear
-    shift:Tensor=None, # (n,2,h,w) how much further to the right and down each pixel looks, in pixels
+    shift:Tensor=None, # (n,2,h,w) offset to the right and down of the position that each pixel is read from, in pixels
 )->Tensor:
-    "Each image of `x` seen through its own matrix, and its own `shift`"
+    "Each image of `x`, transformed by its own matrix and its own `shift`"
     h,w = x.shape[-2:]
     xs,ys = (torch.arange(n, device=x.device) - (n-1)/2 for n in (w,h))                      # pixel centres
     a,b,t = (mats / mats.new_tensor([[w/2], [h/2]])).unbind(2)                               # half the image is 1
@@ -49,10 +49,10 @@ class BatchTransform(DisplayedTransform):
     order,split_idx = 30,0
     def _check(self, x):
         if x.is_floating_point(): return x.as_subclass(Tensor)
-        raise InputError(f'{type(self).__name__} wants pixels from 0 to 1, not {x.dtype}: put IntToFloatTensor before')
+        raise InputError(f'{type(self).__name__} needs pixels from 0 to 1, not {x.dtype}: put IntToFloatTensor first')
 
 class MovingTransform(BatchTransform):
-    "Base of those that move pixels: a mask, point or box in the batch would stay behind, and is an `InputError`"
+    "Base of those that move pixels; a mask, point or box in the batch, which would not move, is an `InputError`"
     def _moves(self): return True
     def encodes(self, x:TensorMask|TensorPoint): # a TensorBBox is a TensorPoint
         if not self._moves(): return x
@@ -63,14 +63,14 @@ def _span(name, v, mid=0., least=-math.inf):
     "The range `v` as (low, high): a number reaches that far to either side of `mid`, None nowhere"
     try: lo,hi = (float(o) for o in (v if is_listy(v) else (mid, mid) if v is None else (mid-v, mid+v)))
     except (TypeError, ValueError): raise InputError(f'{name}={v!r}: give a number or a pair (low, high)') from None
-    if not least <= lo <= hi: raise InputError(f'{name}={v!r}: the range {lo:g} to {hi:g} makes no sense')
+    if not least <= lo <= hi: raise InputError(f'{name}={v!r}: the range {lo:g} to {hi:g} is not valid')
     return lo,hi
 
 # %% ../nbs/08_augment.ipynb #fff64a39
 class BatchAffine(MovingTransform):
-    "torchvision's `RandomAffine` on a batch: turn, shift, zoom and shear each image by its own draw"
+    "torchvision's `RandomAffine` on a batch: rotate, shift, zoom and shear each image by its own draw"
     def __init__(self,
-        degrees:float|tuple=0., # turn, clockwise: ± this, or a range
+        degrees:float|tuple=0., # rotation, clockwise: ± this, or a range
         translate:float|tuple|None=None, # (a, b): shift up to ± a·width, ± b·height, in whole pixels; a number: a = b
         scale:tuple|None=None, # zoom, a range around 1
         shear:float|tuple|None=None, # degrees along x: ± this, or a range; four numbers: a range along x, one along y
@@ -100,7 +100,7 @@ class BatchAffine(MovingTransform):
 class BatchRotate(BatchAffine):
     "torchvision's `RandomRotation` on a batch"
     def __init__(self,
-        degrees:float|tuple, # turn, counter-clockwise: ± this, or a range
+        degrees:float|tuple, # rotation, counter-clockwise: ± this, or a range
         fill:float=0., # pixels from outside the image, 0 to 1
         mode:str='nearest', # or bilinear
     ):
@@ -187,9 +187,9 @@ class BatchCrop(MovingTransform):
     def __init__(self,
         pad:int=4, # pixels on each side
         size:int=None, # side of the window; None: as large as the image was
-        mode:str='constant', # what the border is made of: constant, reflect or replicate
+        mode:str='constant', # the border: constant, reflect or replicate
         fill:float=0., # of a constant border, 0 to 1
-        p:float=1., # share of images that are moved; the others show their middle
+        p:float=1., # share of images that are moved; of the others, the middle is cut
     ):
         super().__init__()
         store_attr()
@@ -249,7 +249,7 @@ class Cutout(BatchTransform):
 
 # %% ../nbs/08_augment.ipynb #d8567219
 class BatchResizedCrop(MovingTransform):
-    "torchvision's `RandomResizedCrop` on a batch: stretch a window of its own to the size of each image"
+    "torchvision's `RandomResizedCrop` on a batch: a window of each image, stretched to the size of the image"
     def __init__(self,
         scale:tuple=(.08, 1.), # area of the window, as a part of the image's
         ratio:tuple=(3/4, 4/3), # its width by its height
@@ -272,7 +272,7 @@ class BatchResizedCrop(MovingTransform):
     def encodes(self, x:TensorImage):
         x = self._check(x)
         top,left,height,width = self.draw(x)
-        def look(first, size, n): # where each output pixel's middle looks, never beyond its window's outermost pixels
+        def look(first, size, n): # position that each output pixel is read from, within its window
             at = (torch.arange(n, device=x.device) + .5)*(size/n)[:,None] - .5
             return (first[:,None] + torch.minimum(at.clamp(min=0), size[:,None] - 1) + .5)*2/n - 1
         ys,xs = look(top, height, x.shape[2]), look(left, width, x.shape[3])
@@ -284,17 +284,17 @@ class Albument(MovingTransform):
     "Augment each image of a batch by `tfm(image=array)['image']`, with an (h,w,3) or (h,w) array of 0..255"
     order = 5
     def __init__(self, tfm): self.tfm = tfm
-    # Albumentations says of a pipeline whether it acts on masks too; of other functions nobody knows
+    # A pipeline of Albumentations states whether it acts on masks, too; other functions do not
     def _moves(self): return 'mask' in getattr(self.tfm, 'available_keys', ['mask'])
     def _one(self, img):
         out = self.tfm(image=img.permute(1, 2, 0).squeeze(2).numpy())['image']
         if getattr(out, 'dtype', None) != np.uint8:
-            raise InputError('the pipeline must give back an array of 0..255: leave Normalize and ToTensor to fastai')
+            raise InputError('the pipeline must return an array of 0..255: leave Normalize and ToTensor to fastai')
         return torch.from_numpy(np.ascontiguousarray(out)).view(*out.shape[:2], -1).permute(2, 0, 1)
     def encodes(self, x:TensorImage):
         if x.dtype != torch.uint8:
-            raise InputError('Albument wants pixels from 0 to 255: it goes before IntToFloatTensor')
-        # Albumentations draws from a generator of its own: seeded from torch's, a run repeats itself
+            raise InputError('Albument needs pixels from 0 to 255: put it before IntToFloatTensor')
+        # Albumentations has a generator of its own: seeded from torch's, so that a run can be repeated
         if hasattr(self.tfm, 'set_random_seed'): self.tfm.set_random_seed(int(torch.randint(2**31, (1,))))
         return torch.stack([self._one(o) for o in x.as_subclass(Tensor).cpu()]).to(x.device)
 
@@ -305,7 +305,7 @@ class Elastic(MovingTransform):
         magnitude:float=.05, # a strong field's typical shift, in parts of the image height; each image draws 0 to this
         points:tuple=(6, 8), # control points down and across
         fill:float=0., # pixels from outside the image, 0 to 1
-        affine:BatchAffine=None, # to be done in the same step, whose own `fill` and `mode` do not matter then
+        affine:BatchAffine=None, # done in the same step; its own `fill` and `mode` are ignored
     ):
         super().__init__()
         store_attr()
@@ -316,7 +316,7 @@ class Elastic(MovingTransform):
         n,_,h,w = x.shape
         strength = self.magnitude * h * torch.rand(n, 1, 1, 1, device=x.device)
         shift = strength * torch.randn(n, 2, *self.points, device=x.device)
-        # Smooth where it is cheap, then fill in
+        # Smooth on a small grid, then interpolate
         for size,mode in (((-(-h//6), -(-w//6)), 'bicubic'), ((h, w), 'bilinear')):
             shift = F.interpolate(shift, size=size, mode=mode, align_corners=True)
         return shift
@@ -341,7 +341,7 @@ class StrokeWidth(BatchTransform):
     def encodes(self, x:TensorImage):
         x = self._check(x)
         grow = self.amount * (2*torch.rand(len(x), 1, 1, 1, device=x.device) - 1)
-        # Growing dark strokes is shrinking the light between them: the largest of the negative is the smallest
+        # Growing dark strokes means shrinking the light between them: the largest of the negative is the smallest
         sign = grow.sign() * (-1 if self.dark else 1)
         return x.lerp(sign * F.max_pool2d(sign * x, 3, 1, 1), grow.abs())
 

@@ -6,26 +6,20 @@
 __all__ = ['CachedDL']
 
 # %% ../nbs/07_cache.ipynb #26b14995
-import errno, fastai, hashlib, mmap, PIL, shutil, struct, warnings, zlib
-from contextlib import suppress
-from enum import Enum
+import fastai, PIL, struct, warnings, zlib
 from itertools import accumulate
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import MethodType
 from fastai.vision.all import *
-from filelock import FileLock
-from fastprogress.fastprogress import progress_bar
-from plum import Function
 import visionkit
 from .core import *
 from .files import *
-from .fingerprint import *
 from .plan import *
+from .store import *
 from .images import UnreadableImage, real_paths, unreadable
-
 
 # %% ../nbs/07_cache.ipynb #29b0dc58
 def _refuse_random(tfms, split_idx):
-    "Raise `InputError` if one of the item transforms `tfms` draws at random in training"
+    "Raise `InputError` if one of the item transforms `tfms` is random in training"
     for t in tfms:
         if split_idx == 1 or not isinstance(t, RandTransform) or t.split_idx == 1: continue
         if isinstance(t, Resize) and t.method == ResizeMethod.Squish: continue
@@ -34,7 +28,7 @@ def _refuse_random(tfms, split_idx):
 
 # %% ../nbs/07_cache.ipynb #f16b4cd6
 class _Store:
-    "The images and targets of one dataset, once they are there; pickled and copied empty"
+    "The images and targets of one dataset, after the decoding; empty in pickles and copies"
     images,take,token = None,None,None
     def __reduce__(self): return _Store, ()
 
@@ -45,12 +39,12 @@ def _weights(wgts, items):
     wgts = np.asarray(wgts, dtype=float)
     n = len(items)
     if wgts.shape == (n,) and (wgts >= 0).all() and 0 < wgts.sum() < np.inf: return wgts.tolist()
-    raise InputError(f'wgts: {n} items need {n} weights, none of them negative and not all of them 0')
+    raise InputError(f'wgts: {n} items need {n} weights, 0 or more and not all of them 0')
 
 # %% ../nbs/07_cache.ipynb #0166ed26
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
-    disk_gb = 50 # decoded images kept under `cache_dir()` in all; the least recently used make room
+    disk_gb = 50 # for all decoded images under `cache_dir()`; the least recently used ones are removed
 
     def __init__(self,
         dataset=None, # `Datasets` with one image as input
@@ -75,7 +69,7 @@ class CachedDL(TfmdDL):
     def new(self, dataset=None, cls=None, **kwargs):
         same = dataset is None or dataset is self.dataset
         ours = issubclass(cls or type(self), CachedDL)
-        # fastai's test sets take all targets but one for inputs
+        # fastai's test sets count all targets but one as inputs
         if ours and isinstance(dataset, Datasets) and isinstance(self.dataset, Datasets):
             dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
         if ours: kwargs = merge(dict(disk=self.disk, num_workers=self.decoders), kwargs)
@@ -101,7 +95,7 @@ def _batch(self:CachedDL, idxs):
 # %% ../nbs/07_cache.ipynb #868abee2
 @patch
 def _apart(self:CachedDL):
-    "May image and targets be computed apart?"
+    "Can image and targets be computed separately?"
     joined = ItemTransform, PointScaler
     return isinstance(self.dataset, Datasets) and not any(isinstance(t, joined) for t in self.after_item.fs)
 
@@ -109,13 +103,13 @@ _broken = OSError, SyntaxError, EOFError, zlib.error, struct.error, Image.Decomp
 
 @patch
 def _item(self:CachedDL, i):
-    "The image of item `i`, all its transforms done; then its targets where they come with it"
+    "The image of item `i` after all transforms, and its targets if they are computed with it"
     try: x = self.dataset.tls[0][i] if self._apart() else self.create_item(i)
     except _broken as e:
-        said = ' '.join(str(e).split())
-        raise UnreadableImage(f'cannot read {_name(self.dataset, i)} ({said}): repair or remove it') from e
+        reason = ' '.join(str(e).split())
+        raise UnreadableImage(f'cannot read {_name(self.dataset, i)} ({reason}): repair or remove it') from e
     try: x = self.after_item(x)
-    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} asks to be skipped: leave it out') from e
+    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} must be skipped: leave it out') from e
     return x if isinstance(x, (tuple, list)) else (x,)
 
 def _name(ds, i):
@@ -137,46 +131,24 @@ def _row(self:CachedDL, i, shape=None):
                          "add Resize(size, method='squish') to item_tfms")
     return x
 
-# %% ../nbs/07_cache.ipynb #c884454f
-class _Decoder(torch.utils.data.Dataset):
-    "`self[k]` writes the `k`th few rows to `out` and returns the indices of those that failed"
-    step = 16
-    def __init__(self, row, out): self.row, self.out = row, out
-    def __len__(self): return math.ceil(len(self.out)/self.step)
-    def __getitem__(self, k):
-        failed = []
-        for i in range(k*self.step, min(len(self.out), (k+1)*self.step)):
-            try: self.out[i] = self.row(i, self.out.shape[1:])
-            except Exception: failed.append(i)
-        return failed
-
 # %% ../nbs/07_cache.ipynb #1e49f7b7
 @patch
 def _decode(self:CachedDL, out):
     "Fill `out` with all rows"
-    no_fork = sys.platform != 'linux' or multiprocessing.current_process().daemon
-    n = 0 if no_fork or len(out) <= 4*_Decoder.step else self.decoders
-    chunks = torch.utils.data.DataLoader(_Decoder(self._row, out), batch_size=None, num_workers=n,
-                                         worker_init_fn=reuse_memory, multiprocessing_context='fork' if n else None)
-    # Piped output stays clean: fastprogress would write its bar into files, too
-    if len(chunks) > 32 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
-    if errors := [self._error(i, out.shape[1:]) for failed in chunks for i in failed]: raise unreadable(errors)
+    failed = fill_rows(out, self._row, self.decoders)
+    if errors := [self._error(i, out.shape[1:]) for i in failed]: raise unreadable(errors)
     return out
 
 @patch
 def _error(self:CachedDL, i, shape):
-    "Why item `i` cannot be read; any other error is raised"
+    "The reason why item `i` cannot be read; any other error is raised"
     try: self._row(i, shape)
     except UnreadableImage as e: return e
     raise RuntimeError(f'{_name(self.dataset, i)} fails in a worker process, but not here: try num_workers=0')
 
-def _shared(shape):
-    "An uninitialised tensor that processes forked from this one can write to"
-    return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
-
 # %% ../nbs/07_cache.ipynb #f65fdb4b
 def _through(o, fs, memo, j=0):
-    "`o` through the functions `fs[j:]`; from a plain value on, `memo` remembers the result"
+    "The result of the functions `fs[j:]` for `o`; `memo` keeps the results of plain values"
     if j == len(fs): return o
     key = (j, type(o), o) if isinstance(o, (str, int, float)) else None
     if key not in memo:
@@ -187,7 +159,7 @@ def _through(o, fs, memo, j=0):
 
 @patch
 def _targets(self:CachedDL):
-    "Columns of targets, a list each"
+    "The targets, one list for each column"
     if not self._apart(): return list(map(list, zip(*[self._item(i)[1:] for i in range(len(self.dataset))])))
     def column(tl):
         fs = [partial(f, split_idx=tl.tfms.split_idx) for f in (*tl.tfms.fs, *self.after_item.fs)]
@@ -197,14 +169,14 @@ def _targets(self:CachedDL):
 
 # %% ../nbs/07_cache.ipynb #d7246209
 def _collated(vals):
-    "`vals` as one batch, of their own type"
+    "`vals` as one batch, with their type"
     try: return retain_types(fa_collate(vals), vals[0])
     except (TypeError, RuntimeError) as e:
-        said = ' '.join(str(e).split())[:150]
-        raise InputError(f'targets do not make a batch ({said}): CachedDL takes targets of one shape') from e
+        reason = ' '.join(str(e).split())[:150]
+        raise InputError(f'targets do not make a batch ({reason}): CachedDL takes targets of one shape') from e
 
 def _taker(vals):
-    "A function from indices to that part of `vals`; for a GPU it goes through page-locked memory, without waiting"
+    "A function from indices to that part of `vals`; copied to a GPU asynchronously from page-locked memory"
     vals = vals if isinstance(vals, Tensor) else _collated(col := vals)
     if not isinstance(vals, Tensor): return lambda idxs, device: _collated([col[i] for i in idxs.tolist()])
     typ, plain = type(vals), vals.as_subclass(Tensor)
@@ -214,40 +186,10 @@ def _taker(vals):
         return torch.index_select(plain, 0, idxs, out=out).to(device, non_blocking=True).as_subclass(typ)
     return take
 
-# %% ../nbs/07_cache.ipynb #da47a005
-_libraries = 'fastai fastcore fasttransform torch torchvision PIL numpy plum builtins pathlib'.split()
-
-_momentary = {RandTransform: ('do', 'pcts'), PointScaler: ('sz',)} # what fastai's transforms set while they work
-
-def _describe(o, seen=None):
-    "Plain values that change when what `o` does changes: names, settings, byte code, captured variables"
-    if isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o)
-    if isinstance(o, (type, BuiltinFunctionType)): return f'{o.__module__}.{o.__qualname__}'
-    if isinstance(o, np.ndarray): return [str(o.dtype), o.shape, hashlib.sha256(np.ascontiguousarray(o)).hexdigest()]
-    seen = {} if seen is None else seen
-    sub = partial(_describe, seen=seen)
-    if isinstance(o, tuple): return [sub(x) for x in o]
-    if isinstance(o, CodeType): return bytecode(o)
-    if id(o) in seen: return 'seen'
-    seen[id(o)] = o # and stays alive, or another object might get its id
-    if isinstance(o, (list, L)): return [sub(x) for x in o]
-    if isinstance(o, (set, frozenset)): return sorted(map(repr, o))
-    if isinstance(o, dict): return [[sub(k), sub(v)] for k, v in o.items()]
-    if isinstance(o, Tensor): return sub(to_np(o))
-    if isinstance(o, Function): return [sub(m.implementation) for m in o.methods]
-    if isinstance(o, partial): return sub((o.func, o.args, o.keywords))
-    if isinstance(o, MethodType): return sub((o.__self__, o.__func__))
-    if isinstance(o, FunctionType):
-        return sub((o.__qualname__, o.__code__, o.__defaults__, tuple(c.cell_contents for c in o.__closure__ or ())))
-    ours = [c for c in type(o).__mro__ if c.__module__.split('.')[0] not in _libraries]
-    moment = {name for cls, names in _momentary.items() if isinstance(o, cls) for name in names}
-    state = {k: v for k, v in getattr(o, '__dict__', {}).items() if not k.startswith('__') and k not in moment}
-    return sub((type(o), state, tuple(v for c in ours for v in vars(c).values() if callable(v))))
-
 # %% ../nbs/07_cache.ipynb #863dfb51
 @patch
 def _source(self:CachedDL):
-    "The file behind each item, and the transforms that make an image of it; None where items do not lead to files"
+    "The file of each item, and the transforms from file to image; None if items have no files"
     tl, kw = self.dataset.tls[0], dict(split_idx=self.dataset.tls[0].tfms.split_idx)
     items, fs = L(tl.items, use_list=None), [f for f in tl.tfms.fs if f.name != 'noop']
     steps = list(accumulate(fs, lambda o, f: f(o, **kw), initial=items[0]))
@@ -256,64 +198,22 @@ def _source(self:CachedDL):
 
 @patch
 def _file(self:CachedDL, shape):
-    "Where these images belong on disk, or None"
+    "The file of these images in the cache, or None"
     source = self._source() if self.disk and shape[0] >= 100 and self._apart() else None
     if source is None: return None
-    folder, (files, tfms) = cache_dir()/'decoded', source
-    try:
-        stats = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f in real_paths(files) for s in [os.stat(f)]]
-        versions = PIL.__version__, fastai.__version__, visionkit.__version__
-        text = repr((stats, _describe([*tfms, *self._active()]), shape, versions))
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder/f'{hashlib.sha256(text.encode()).hexdigest()[:32]}.npy'
-        room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 1.02*math.prod(shape)
-        if room or file.exists(): return file
-        warnings.warn(f'{folder} is full or read-only: decoded images stay in memory')
-    except OSError as e: warnings.warn(f'decoded images stay in memory: {e}')
+    files, tfms = source
+    try: stats = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f in real_paths(files) for s in [os.stat(f)]]
+    except OSError as e: return warnings.warn(f'decoded images stay in memory: {e}')
+    versions = PIL.__version__, fastai.__version__, visionkit.__version__
+    return cache_file((stats, description([*tfms, *self._active()]), versions), shape)
 
 @patch
 def _active(self:CachedDL): return [t for t in self.after_item.fs if t.split_idx in (None, self.after_item.split_idx)]
 
-# %% ../nbs/07_cache.ipynb #a14e1e9f
-def _checksum(images): return zlib.crc32(images).to_bytes(4, 'little')
-
-def _end(file, images):
-    "What `file` holds behind its `images`"
-    with open(file, 'rb') as f:
-        f.seek(images.offset + images.nbytes)
-        return f.read()
-
-def _opened(file, shape, rows):
-    "The images in `file` as a tensor; None if it is absent, damaged, or does not hold `rows` ({index: image})"
-    try:
-        a = np.load(file, mmap_mode='c')
-        end = _end(file, a)
-    except (OSError, ValueError, EOFError): return None
-    if a.shape != shape or a.dtype != np.uint8 or end != _checksum(a): return None
-    if not all(np.array_equal(a[i], to_np(x)) for i, x in rows.items()): return None
-    with suppress(OSError): os.utime(file)
-    return torch.from_numpy(a)
-
-def _mapped(f, shape):
-    "An array of bytes in the open file `f`, as `.npy`; its space is reserved: a disk full later would kill the process"
-    np.lib.format.write_array_header_1_0(f, dict(descr='|u1', fortran_order=False, shape=shape))
-    f.flush()
-    getattr(os, 'posix_fallocate', lambda fd, at, n: os.ftruncate(fd, at+n))(f.fileno(), f.tell(), math.prod(shape))
-    return np.memmap(f, np.uint8, 'r+', f.tell(), shape)
-
-def _make_room(folder, gb):
-    "Remove the files that were not used for longest until at most `gb` are left (and never the newest)"
-    for f in folder.glob('.*.npy-*'): # of a process killed a day ago or more
-        if time.time() - f.stat().st_mtime > 86_400: f.unlink(missing_ok=True)
-    files, size = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob('*.npy')), reverse=True), 0
-    for i, (_, n, f) in enumerate(files):
-        size += n
-        if i and size > gb*1e9: f.unlink(missing_ok=True)
-
 # %% ../nbs/07_cache.ipynb #7d2f90c4
 @patch
 def _sample(self:CachedDL, n):
-    "Index → image and targets of eight of the `n` items; those that cannot be read are left for the decoding to name"
+    "Index → image and targets of eight of the `n` items, without those that cannot be read (the decoding names them)"
     sample, errors = {}, []
     for i in sorted({k*(n-1)//7 for k in range(8)}):
         try: sample[i] = self._seen(i)
@@ -329,52 +229,28 @@ def _images(self:CachedDL):
     rows = {i: x for i, (x, *_) in seen.items()}
     first = next(iter(rows.values()))
     shape = len(self.dataset), *first.shape
-    file = self._file(shape)
-    images = self._decode_checked(_shared(shape), seen) if file is None else _opened(file, shape, rows)
-    if images is None:
-        with FileLock(f'{file}.lock'):
-            images = _opened(file, shape, rows)
-            if images is None: images = self._write(file, shape, seen)
+    file, fill = self._file(shape), partial(self._decode_checked, seen=seen)
+    images = fill(shared_rows(shape)) if file is None else stored_rows(file, shape, rows, fill, self.disk_gb)
     return images.as_subclass(type(first))
 
 @patch
 def _seen(self:CachedDL, i, x=None):
     "Image (`x`, or decoded) and targets of item `i`"
-    if x is None: x = self._row(i) # before the targets: if a transform remembers it for them, `check` will notice
+    if x is None: x = self._row(i) # before the targets, so that `check` detects a transform that remembers the image
     return (x, *([self.after_item(tl[i]) for tl in self.dataset.tls[1:]] if self._apart() else self._item(i)[1:]))
 
 @patch
 def _decode_checked(self:CachedDL, out, seen):
-    "Fill `out`; `InputError` if items that were `seen` once come out differently now"
+    "Fill `out`; `InputError` if an item in `seen` differs from its first result"
     def check(i, x=None):
         if equals(self._seen(i, x), seen[i]): return
-        raise InputError(f'{_name(self.dataset, i)} comes out differently each time: an item transform or get_y draws '
-                         'at random (make it deterministic, or a batch transform), or an item transform keeps '
-                         'something of the image for the target (make it an ItemTransform)')
-    for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are caught before the long decoding, …
+        raise InputError(f'{_name(self.dataset, i)} differs each time: an item transform or get_y is '
+                         'random (make it deterministic, or a batch transform), or an item transform keeps '
+                         'data of the image for the target (make it an ItemTransform)')
+    for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are detected before the decoding, …
     self._decode(out)
     for i in seen: check(i, out[i]) # … the others after it
     return out
-
-# %% ../nbs/07_cache.ipynb #3a9be671
-@patch
-def _write(self:CachedDL, file, shape, seen):
-    "Decode into `file` and open it; in memory if the disk is full after all"
-    for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process: we hold the lock
-    try:
-        with atomic_write(file, 'w+b') as f:
-            out = _mapped(f, shape)
-            self._decode_checked(torch.from_numpy(out), seen)
-            out.flush()
-            f.seek(0, os.SEEK_END)
-            f.write(_checksum(out))
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        warnings.warn(f'{file.parent} is full: decoded images stay in memory')
-        return self._decode_checked(_shared(shape), seen)
-    images = _opened(file, shape, {})
-    with suppress(OSError): _make_room(file.parent, self.disk_gb)
-    return images
 
 # %% ../nbs/07_cache.ipynb #95225b97
 @patch
@@ -382,7 +258,7 @@ def build(self:CachedDL):
     "Decode now, instead of before the first batch; a second call returns at once"
     self.after_item.split_idx = getattr(self.dataset, 'split_idx', None)
     tls = self.dataset.tls if isinstance(self.dataset, Datasets) else []
-    token = repr((_describe([self._active(), *(tl.tfms.fs for tl in tls[:1])]), [id(tl.items) for tl in tls]))
+    token = repr((description([self._active(), *(tl.tfms.fs for tl in tls[:1])]), [id(tl.items) for tl in tls]))
     if self.store.token == token or not len(self.dataset): return
     if self.store.token: self.store = _Store()
     methods = 'create_item', 'create_batch', 'do_batch', 'retain'

@@ -15,6 +15,7 @@ from .core import *
 from .files import *
 from .fingerprint import *
 from .plan import *
+from .processes import *
 
 # %% ../nbs/10_checkpoint.ipynb #3e32fe97
 def plain(o):
@@ -30,7 +31,7 @@ def plain(o):
 
 # %% ../nbs/10_checkpoint.ipynb #2a0eb1c5
 @singledispatch
-def _kept(cb): "What a callback of fastai's must remember, by its class"
+def _kept(cb): "The state of one of fastai's callbacks, by its class"
 @_kept.register
 def _(cb:TrackerCallback): return {k: vars(cb)[k] for k in ('best', 'wait') if k in vars(cb)}
 @_kept.register
@@ -44,7 +45,7 @@ def _(cb:CSVLogger):
 
 # %% ../nbs/10_checkpoint.ipynb #4a8879f1
 def _cb_state(cb):
-    "What `cb` must remember, or None; looked up in its class, as a callback passes unknown names on to the model"
+    "The state of `cb`, or None; looked up in its class, because a callback passes unknown names on to the model"
     if not hasattr(type(cb), 'state_dict'): return _kept(cb)
     try: return plain(cb.state_dict())
     except TypeError as e:
@@ -57,19 +58,19 @@ def _set_cb_state(cb, state):
     else: vars(cb).update(state)
 
 def _rewrite(file, text, append):
-    "Let the open log `file` hold `text` again, and nothing of an epoch that is trained again"
+    "Set the content of the open log `file` to `text`, without epochs that are trained again"
     now = Path(file.name).read_text()
-    # A line of the epoch that was cut off may follow
+    # A line of an interrupted epoch may follow
     own = now.startswith(text) and now[len(text):].count('\n') < 2 or text.startswith(now)
     if append and not own:
-        raise InputError(f'{file.name} has lines that this run did not write: move it away, and its own come back')
+        raise InputError(f'{file.name} has lines that this run did not write: move it away to have its own restored')
     file.seek(0)
     file.truncate()
     file.write(text)
     file.flush()
 
 def _numbered(cbs):
-    "(name, callback) of `cbs`, where a name that comes again gets a number"
+    "(name, callback) of `cbs`; a repeated name gets a number"
     names = [cb.name for cb in cbs]
     return [(n if (i := names[:k].count(n)) == 0 else f'{n}-{i+1}', cb) for k, (n, cb) in enumerate(zip(names, cbs))]
 
@@ -81,12 +82,12 @@ def _is_accuracy(metric):
     return isinstance(metric, AvgMetric) and getattr(metric.func, 'func', metric.func) is accuracy
 
 def _metric_columns(recorder):
-    "(column, metric) of what `recorder` has of the training set, and of the validation set; no column twice"
+    "(column, metric) of the metrics of `recorder` on the training set, and on the validation set; no column twice"
     on_train = [(f'train_{m.name}', m) for m in recorder.metrics if recorder.train_metrics]
     on_valid = [('valid_loss', recorder.loss), *((m.name, m) for m in recorder.metrics)]
     taken, columns = {*_columns, 'valid_loss'}, []
     for name, m in on_train + (on_valid if recorder.valid_metrics else []):
-        own = m is recorder.loss or _is_accuracy(m) and name == 'train_accuracy' # the history counts that, too
+        own = m is recorder.loss or _is_accuracy(m) and name == 'train_accuracy' # the history has this column itself
         free = name if own else next(n for n in (name, *(f'{name}_{i}' for i in range(2, 99))) if n not in taken)
         if free != name: warnings.warn(f'the history has a column {name} already: the metric {name} is in {free}')
         taken.add(free)
@@ -112,8 +113,9 @@ class History(Callback):
     def after_epoch(self):
         if not self.n: return
         on_train, on_valid = self._metrics()
-        share = None if self.n_correct is None else float(self.n_correct)/self.n
-        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=float(self.loss_sum)/self.n,
+        n, loss_sum, n_correct = summed(self.n, float(self.loss_sum), float(self.n_correct or 0))
+        share = None if self.n_correct is None else n_correct/n
+        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=loss_sum/n,
                               **dict(on_train, train_accuracy=share), **on_valid,
                               lr=[float(h['lr']) for h in self.hypers],
                               mom=float(self.hypers[-1]['mom']) if 'mom' in self.hypers[-1] else None,
@@ -127,7 +129,7 @@ class History(Callback):
         return (dict(zip_longest([k for k, _ in on_train], train_values[:len(on_train)])),
                 {k: self._exact(m, v) for (k, m), v in zip_longest(on_valid, valid_values[:len(on_valid)])})
     def _exact(self, metric, value):
-        "fastai averages batches in float32: an accuracy, which counts whole images, is rounded to such a count"
+        "fastai averages batches in float32, so an accuracy is rounded to a whole number of images"
         if value is None or self.n_correct is None or not _is_accuracy(metric): return value
         return round(value*metric.count)/metric.count
 
@@ -136,20 +138,20 @@ def write_history(
     path, # a CSV file
     rows:list, # as `History` makes them
 ):
-    "All rows so far as CSV, a line an epoch, lr as JSON; rewritten atomically, so that no line comes twice"
+    "All rows so far as CSV, a line for each epoch, lr as JSON; rewritten atomically, so that no line is written twice"
     if not rows: return
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r))) # a resumed run may count more
+    writer = csv.DictWriter(text, list(dict.fromkeys(k for r in rows for k in r))) # a resumed run may have more metrics
     writer.writeheader()
     writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows)
     with atomic_write(path, 'w') as f: f.write(text.getvalue())
 
 # %% ../nbs/10_checkpoint.ipynb #339b8afb
 def check_loaders(dls):
-    "`InputError` if `dls` are no loaders, or have no training batch"
+    "`InputError` if `dls` are not loaders, or have no training batch"
     if not hasattr(dls, 'train') or not hasattr(dls, 'loaders'):
-        raise InputError(f'{type(dls).__name__} is not DataLoaders: `dls_at` must give them for a stage')
-    if len(dls.loaders) < 2: raise InputError('DataLoaders of one loader: fastai needs a second, for held-out images')
+        raise InputError(f'{type(dls).__name__} is not DataLoaders: `dls_at` must return them for a stage')
+    if len(dls.loaders) < 2: raise InputError('DataLoaders of one loader: fastai needs one for validation, too')
     if not len(dls.train):
         raise InputError(f'{len(dls.train_ds)} training images make no batch: take a smaller batch size')
 
@@ -175,7 +177,7 @@ def set_loader_stats(
     dls:DataLoaders, # loaders whose batches are normalised
     stats, # of `loader_stats`
 ):
-    "Let `dls` normalise by `stats` instead of the statistics of a batch of their own"
+    "Normalise `dls` by `stats` instead of the statistics of a batch"
     for t, (mean, std) in zip(_normalizers(dls), stats):
         t.mean, t.std = (torch.as_tensor(s).to(t.mean.device) for s in (mean, std))
 
@@ -189,7 +191,7 @@ def copy_normalize(
 
 # %% ../nbs/10_checkpoint.ipynb #177ef1d9
 def _learner_state(learn):
-    "All that the next step of `learn` depends on"
+    "Everything that the next step of `learn` depends on"
     r, smooth = learn.recorder, learn.recorder.smooth_loss
     return dict(
         model=learn.model.state_dict(), opt=plain(learn.opt.state_dict()), rng=get_rng_state(),
@@ -201,7 +203,7 @@ def _learner_state(learn):
         cbs={n: s for n, cb in _numbered(learn.cbs) if (s := _cb_state(cb)) is not None})
 
 def _set_learner_state(learn, state):
-    "Put `state` into `learn`; the generators last, when nothing else can draw from them"
+    "Restore `state` in `learn`; the generators last, after everything that might draw from them"
     device = next(learn.model.parameters()).device
     # torch's optimisers move their state to the parameters themselves, fastai's do not
     opt = state['opt'] if isinstance(learn.opt, OptimWrapper) else to_device(state['opt'], device)
@@ -218,7 +220,7 @@ def _set_learner_state(learn, state):
     vars(r).update(state.get('recorder', {}))
     r.losses, r.values = [tensor(l) for l in r.losses], [L(v) for v in r.values]
     set_loader_rngs(learn.dls, state['loaders'])
-    set_rng_state(state['rng'])
+    set_rng_state([state['rng'], *state.get('others', [])][process_rank()])
 
 # %% ../nbs/10_checkpoint.ipynb #1b6a95f2
 _state_types = dict(stage=int, epoch=int, marks=list, history=list, model=dict, opt=dict, rng=dict, loaders=list,
@@ -232,10 +234,10 @@ def _is_state(state):
             and all(isinstance(r, dict) for r in state['history']) and {'random', 'numpy', 'torch'} <= {*state['rng']})
 
 def _write_tensors(path, state):
-    "Write `state` to `path`, atomically; through memory, as `torch.save` has errors of its own for a full disk"
+    "Write `state` to `path`, atomically; through memory, because `torch.save` raises errors of its own on a full disk"
     with atomic_write(path) as f:
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(plain(state), buffer)
         f.write(buffer.getbuffer())
 
 # %% ../nbs/10_checkpoint.ipynb #81e7382b
@@ -244,11 +246,14 @@ class Checkpoint:
     def __init__(self, path): self.path = Path(path)
 
     def save(self, learn, **position):
-        "Write the state of `learn` and the `position` (plain values), atomically"
-        state = dict(position, **_learner_state(learn))
-        try: _write_tensors(self.path, plain(state))
+        "Write the state of `learn` and the `position` (plain values), atomically; of several processes the first does"
+        _, *others = gathered(plain(get_rng_state()))
+        try:
+            state = dict(position, others=others, **_learner_state(learn))
+            if process_rank() == 0: _write_tensors(self.path, state)
         except WriteError as e:
-            raise InputError(f'{e}; the last good checkpoint is kept: then run the same line again') from e
+            raise InputError(f'{e}; the last good checkpoint is kept: run the same line again afterwards') from e
+        wait()
 
     def load(self):
         "The saved state, or None if there is no file yet"
@@ -257,12 +262,13 @@ class Checkpoint:
             state = torch.load(self.path, map_location='cpu', weights_only=True)
             if not _is_state(state): raise ValueError('not a checkpoint')
         except Exception as e:
-            raise InputError(f'{self.path} is no readable checkpoint (truncated, or made by something else): '
+            raise InputError(f'{self.path} is not a readable checkpoint (truncated, or of another program): '
                              'move it away or choose another folder') from e
         return state
 
     def check(self, state, marks):
-        "`InputError` if `state` is of a training with other `learner_marks` or `data_marks`"
+        "`InputError` if `state` belongs to a training with other `learner_marks`, `data_marks` or processes"
+        check_processes(1 + len(state.get('others', [])), self.path)
         other = [k for k, v in state.get('subject', {}).items() if v != marks.get(k, v)]
         if other: raise InputError(f'{self.path} was made with other {" and ".join(other)}: give another `out`')
 
@@ -293,11 +299,11 @@ class KeepBest(Callback):
     def after_fit(self):
         for cb in self._savers():
             file = join_path_file(cb.fname, self.path/self.model_dir, ext='.pth')
-            if cb in self.weights: _write_tensors(file, self.weights[cb])
+            if cb in self.weights and process_rank() == 0: _write_tensors(file, self.weights[cb])
 
 # %% ../nbs/10_checkpoint.ipynb #27c27f06
 class CountOn(Callback):
-    "Let fastai's loggers count steps and epochs on over the stages, and continue their files"
+    "Continue the steps, epochs and files of fastai's loggers over all stages"
     order = CSVLogger.order + 1 # the file of a `CSVLogger` is open when a fit begins, and closed when it ends
     def __init__(self): self.steps, self.past_epochs, self.epochs, self.texts = 0, 0, 0, {}
     def before_fit(self):
@@ -321,15 +327,15 @@ class CountOn(Callback):
 
 # %% ../nbs/10_checkpoint.ipynb #cf655fbf
 def cb_settings(cb):
-    "What a callback was made with; of an object, the plain arguments that it keeps by their names"
+    "The arguments of a callback; of an object, the plain ones that it keeps under their names"
     if isinstance(cb, (Spec, type)): return cb
     kept = {k: v for k in inspect.signature(type(cb)).parameters
             if isinstance(v := vars(cb).get(k), (str, int, float, tuple))}
-    return [type(cb), vars(cb).setdefault('_made_with', kept)] # as when it was first used: it may change them at work
+    return [type(cb), vars(cb).setdefault('_made_with', kept)] # as of its first use: it may change them later
 
 def learner_marks(learn):
-    "Fingerprints of what belongs to `learn` and to no stage"
-    network = re.sub(r' at 0x[0-9a-f]+', '', repr(learn.model)) # a function's address is another each time
+    "Fingerprints of the parts of `learn` that belong to no stage"
+    network = re.sub(r' at 0x[0-9a-f]+', '', repr(learn.model)) # the address of a function varies
     parts = dict(loss=learn.loss_func, optimiser=learn.opt_func, decay=learn.wd, network=network)
     return {k: fingerprint(v) for k, v in parts.items()}
 
@@ -341,7 +347,7 @@ def _item_names(dataset):
     return [_item_name(o) for o in items] if isinstance(items, (list, L)) else len(dataset)
 
 def _labels(dataset):
-    "Labels as `get_y` gives them, which is quick, and the classes that they become"
+    "Labels as `get_y` returns them, which is fast, and their classes"
     lists = [tl for tl in getattr(dataset, 'tls', [])[1:] if hasattr(tl, 'vocab')]
     rows = [[r for _, r in tl.items.iterrows()] if isinstance(tl.items, pd.DataFrame) else tl.items for tl in lists]
     return [[tl.vocab, [_item_name(f(o)) for f in tl.tfms.fs[:1] for o in items]] for tl, items in zip(lists, rows)]
@@ -386,6 +392,6 @@ def load_weights(
         with safe_open(user_path(path), 'pt') as f: meta = json.loads((f.metadata() or {}).get('visionkit', '{}'))
         return meta if isinstance(meta, dict) else {}
     except (json.JSONDecodeError, RecursionError) as e:
-        raise InputError(f'{path} holds metadata that is no JSON: restore the file') from e
+        raise InputError(f'{path} holds metadata that is not JSON: restore the file') from e
     except RuntimeError as e:
         raise InputError(f'{path} does not hold the weights of this network: {str(e).splitlines()[0]}') from e

@@ -28,7 +28,7 @@ def confusion_frame(
 # %% ../nbs/12_confusion.ipynb #6459e00a
 def share_interval(
     k:int, # cases
-    n:int, # of so many
+    n:int, # of this number
 )->tuple:
     "Exact 95 % interval of a share (Clopper and Pearson)"
     low, high = binomtest(int(k), int(n)).proportion_ci(.95, 'exact')

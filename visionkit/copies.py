@@ -52,7 +52,7 @@ def descriptor(
 )->np.ndarray: # (256,) float16, of length 1; zeros if the image is uniform
     "The low frequencies of an image's brightness, each multiplied by its frequency"
     grey = np.asarray(im.convert('L').resize((2*_side, 2*_side), Image.Resampling.BICUBIC), dtype='float32')
-    if grey.std() < 2: return np.zeros(_side**2, 'float16') # of noise all similarities are chance
+    if grey.std() < 2: return np.zeros(_side**2, 'float16') # similarities of noise are due to chance
     frequency = np.hypot.outer(range(_side), range(_side))
     values = (dctn(grey, norm='ortho')[:_side, :_side]*frequency).ravel()
     return (values/np.linalg.norm(values)).astype('float16')
@@ -81,7 +81,7 @@ def chance_similarity(
     for start in range(0, n, 1000):
         s = np.clip(descriptors[start:start+1000].astype('float32') @ sample, -.999, .999)
         own = place[start:start+1000]
-        s[own >= 0, own[own >= 0]] = 0 # its similarity to itself
+        s[own >= 0, own[own >= 0]] = 0 # similarity to itself
         near, far = np.quantile(np.arctanh(s), (_near, _far), axis=1)
         slope = (far - near)/np.log((1 - _near)/(1 - _far))
         least[start:start+1000] = np.tanh(near + slope*steps)
@@ -125,7 +125,7 @@ def in_threads(
     items:list,
     bars:bool=False, # show a progress bar?
 )->list: # results, in order
-    "`f` of each item, by a thread a core; at most 256 items are under way"
+    "`f` of each item, in one thread for each core; at most 256 items at a time"
     parts, out = [items[i:i+256] for i in range(0, len(items), 256)], []
     with ThreadPoolExecutor() as pool:
         for part in progress_bar(parts, leave=False) if bars else parts: out += pool.map(f, part)

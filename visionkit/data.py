@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['char_label', 'LabelledPath', 'labelled_path', 'folder_items', 'image_items', 'StratifiedSplitter', 'KFold', 'kfolds',
-           'OpenImage', 'CenterResize', 'image_block', 'relabel', 'loader_files']
+           'own_splits', 'FolderSplitter', 'TrainingPart', 'OpenImage', 'CenterResize', 'image_block', 'relabel',
+           'loader_files']
 
 # %% ../nbs/06_data.ipynb #6bc8507d
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import accumulate
 from pathlib import Path
+from warnings import warn
 from fastai.vision.all import *
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from .core import *
@@ -26,7 +28,7 @@ _chars = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 def char_label(
     o, # path of an image
 ):
-    "The label that the path `o` carries, else its folder's name, with `Sample001` … `Sample062` read as 0-9, A-Z, a-z"
+    "The `label` of the path `o`, else its folder's name, with `Sample001` … `Sample062` read as 0-9, A-Z, a-z"
     if (label := getattr(o, 'label', None)) is not None: return label
     folder = os.path.basename(os.path.dirname(os.fspath(o)))
     n = int(folder[6:]) if len(folder) == 9 and folder.startswith('Sample') and folder[6:].isdecimal() else 0
@@ -34,7 +36,7 @@ def char_label(
 
 # %% ../nbs/06_data.ipynb #6b4d14bf
 class LabelledPath(type(Path())):
-    "A path that carries its own `label`"
+    "A path with its own `label`"
     def __reduce__(self): return labelled_path, (str(self), getattr(self, 'label', None))
 
 def labelled_path(path, label):
@@ -48,14 +50,14 @@ def _read_labels(table, root, col='label'):
     where = 'the table' if isinstance(table, pd.DataFrame) else table
     try: df = table if isinstance(table, pd.DataFrame) else read_table(table)
     except InputError as e:
-        if not e.__cause__: raise # a table, with a fault in it
+        if not e.__cause__: raise # a table with an error in it
         raise InputError(f'{where}: neither folder nor CSV file ({printable(e.__cause__)})') from e
     if not {'path', col} <= {*df.columns}:
         raise InputError(f'{where}: needs the columns path and {col}, has {", ".join(map(str, df.columns))}')
     df = pd.DataFrame(dict(path=[str(Path(root)/str(p)) for p in df['path']], label=df[col].values))
     unlabelled = df['label'].isna() | (df['label'].astype(str) == '')
     df, real = df.assign(label=df['label'].astype(str)), pd.Series(real_paths(df['path']), index=df.index)
-    again = real.duplicated() # of the same image, perhaps by another spelling
+    again = real.duplicated() # the same image, perhaps under another spelling
     contrary = again & ~df.assign(path=real).duplicated(['path', 'label'])
     for what, bad in (('has no label', unlabelled), ('is listed twice, with two labels', contrary)):
         if bad.any(): raise InputError(f'{where}: {df["path"][bad.idxmax()]} {what}')
@@ -64,14 +66,14 @@ def _read_labels(table, root, col='label'):
 # %% ../nbs/06_data.ipynb #6e1f0b7a
 def folder_items(
     folder, # of class folders
-) -> list: # sorted paths, each of which `char_label` can tell the label of
-    "All images below `folder`; those that do not lie in their class folder itself carry its label"
+) -> list: # sorted paths, from which `char_label` gets the label
+    "All images below `folder`; those in deeper folders have their label as an attribute"
     paths = [(Path(path), name) for path, name in class_images(user_path(folder))]
     return check_names(p if p.parent.name == name else labelled_path(p, char_label(f'{name}/')) for p, name in paths)
 
 def image_items(
     source, # folder; CSV file with columns path (relative to the file) and label; or DataFrame with these columns
-) -> list: # sorted paths, each of which `char_label` can tell the label of
+) -> list: # sorted paths, from which `char_label` gets the label
     "All images of `source` in an order that is the same everywhere"
     is_df = isinstance(source, pd.DataFrame)
     if not is_df: source = user_path(source)
@@ -90,9 +92,9 @@ def image_items(
 
 # %% ../nbs/06_data.ipynb #9af2f85b
 def _stratify(items, draw, label, within=None):
-    "Indices of `items` (in folder `within`) that `draw(order, labels)` divides in two; both follow the sorted paths"
+    "Indices of `items` (in folder `within`), divided by `draw(order, labels)`, which gets them sorted by path"
     if isinstance(items, pd.DataFrame): items = [row for _, row in items.iterrows()]
-    # What has no path, such as a row, keeps its place
+    # Items without a path, such as rows, keep their order
     paths = [os.fspath(o) if isinstance(o, (str, os.PathLike)) else '' for o in items]
     there = [i for i, p in enumerate(paths) if not within or Path(p).parent.parent.name == within]
     if not there:
@@ -114,10 +116,10 @@ def _stratify(items, draw, label, within=None):
 # %% ../nbs/06_data.ipynb #2288e328
 @dataclass(frozen=True)
 class StratifiedSplitter:
-    "Hold out `valid_pct` of the images of each class; the same paths for the same `seed`, in whatever order they come"
-    valid_pct:float=.2 # share to hold out, between 0 and 1
+    "A validation set of `valid_pct` of the images of each class; the same paths for the same `seed`, in any order"
+    valid_pct:float=.2 # share of the validation set, between 0 and 1
     seed:int=42
-    within:str=None # divide only this folder's class folders, leave all else out: 'training' keeps a test set unseen
+    within:str=None # divide only this folder's class folders and leave all others out: 'training' leaves out a test set
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
         draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
@@ -126,8 +128,8 @@ class StratifiedSplitter:
 # %% ../nbs/06_data.ipynb #b32ead08
 @dataclass(frozen=True)
 class KFold:
-    "Hold out part `k` of `n` stratified parts; over `k = 0 … n-1` each image is held out once"
-    k:int # which part to hold out, from 0
+    "Part `k` of `n` stratified parts is the validation set; over `k = 0 … n-1` each image is in it once"
+    k:int # the part that is the validation set, from 0
     n:int=5 # number of parts
     seed:int=42
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
@@ -135,7 +137,7 @@ class KFold:
         check_whole('n', self.n, 2)
         if self.k not in range(self.n): raise InputError(f'no fold {self.k}: folds are counted from 0 to {self.n - 1}')
         def folds(i, y):
-            if min(map(y.count, set(y))) < 2: raise ValueError('a class needs an image to train on beside one held out')
+            if min(map(y.count, set(y))) < 2: raise ValueError('a class needs a training image and a validation image')
             return [*StratifiedKFold(self.n, shuffle=True, random_state=self.seed).split(i, y)][self.k]
         return _stratify(items, folds, self.label)
 
@@ -153,10 +155,45 @@ def splitter(self:Source):
     "The publisher's train and test folders, or `StratifiedSplitter()` where there is one folder only"
     return GrandparentSplitter(self.train, self.test) if self.test else StratifiedSplitter()
 
+# %% ../nbs/06_data.ipynb #1f1305d5
+def own_splits(
+    items:list, # paths of images
+    folder, # that they are below
+)->list: # 'train', 'valid', 'test', or '' for each
+    "The split that each first folder is named after; '' for all unless every one is, and one is called train"
+    parts = [Path(p).relative_to(folder).parts for p in items]
+    splits = [split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
+    return splits if all(splits) and 'train' in splits else ['']*len(splits)
+
+@dataclass(frozen=True)
+class FolderSplitter:
+    "The splits that the folders are named after, without the test images; or, where there are none, `whole`"
+    whole:Callable=StratifiedSplitter() # divides images that no folder divides
+    def __call__(self, items):
+        if isinstance(items, pd.DataFrame) or not all(isinstance(o, Path) for o in items): return self.whole(items)
+        root = os.path.commonpath([o.parent for o in items])
+        splits = pd.Series(own_splits(items, root))
+        train, valid, test = (list(splits.index[splits == s]) for s in ('train', 'valid', 'test'))
+        if not train: return self.whole(items)
+        if not valid: train, valid = [[train[i] for i in part] for part in self.whole([items[i] for i in train])]
+        left_out = f'; {len(test):,} test images are left out' if test else ''
+        warn(f'{root}: {len(train):,} training and {len(valid):,} validation images, by its folders{left_out}')
+        return train, valid
+
+# %% ../nbs/06_data.ipynb #d7599d83
+@dataclass(frozen=True)
+class TrainingPart:
+    "Divide the training images of the splitter `outer` by the splitter `inner`; other images are on neither side"
+    outer:Callable # whose validation images stay unseen
+    inner:Callable # how to divide the rest
+    def __call__(self, items):
+        train, _ = self.outer(items)
+        return [[train[i] for i in side] for side in self.inner([items[i] for i in train])]
+
 # %% ../nbs/06_data.ipynb #7f2acb38
 class OpenImage(Transform):
     "Open an image by `open_image`, as `cls`, with transparent pixels on the colour `ground`"
-    input_types = Path, str, Tensor, ndarray, bytes, Image.Image   # what `learn.predict` may be given
+    input_types = Path, str, Tensor, ndarray, bytes, Image.Image   # types that `learn.predict` accepts
     def __init__(self, cls=PILImage, ground='white'):
         self.cls, self.ground = cls, ground
         report_frames_again()
@@ -164,7 +201,7 @@ class OpenImage(Transform):
 
 # %% ../nbs/06_data.ipynb #3395b306
 class CenterResize(DisplayedTransform):
-    "fastai's `Resize`, but cropping and padding about the centre in training too: the same image each time"
+    "fastai's `Resize`, with crops and padding centred in training, too: the same image each time"
     order = 1
     def __init__(self,
         size, # an int, or (height, width)
@@ -177,14 +214,14 @@ class CenterResize(DisplayedTransform):
 
 # %% ../nbs/06_data.ipynb #798b6d66
 class _Label(Transform):
-    "`char_label`, also of the plain paths of a test set where those in training carry labels"
+    "`char_label`, also for the plain paths of a test set if the training paths have labels of their own"
     input_types = Path, str
     def encodes(self, o): return char_label(o)
 
 def image_block(
     size=None, # an int, or (height, width); None leaves the images as they are
     n_in:int=3, # channels: 1 opens them as grey, 3 as RGB; or an `OpenImage`
-    splitter=None, # function from items to two lists of indices; default `StratifiedSplitter()`
+    splitter=None, # function from items to two lists of indices; default `FolderSplitter()`
     method:str='squish', # how to get to `size`: 'squish', 'pad' or 'crop'
     item_tfms=None, # further transforms of one image, after the resize
     batch_tfms=None, # transforms of a whole batch, on the model's device
@@ -199,7 +236,7 @@ def image_block(
     image = TransformBlock(type_tfms=opener, batch_tfms=IntToFloatTensor)
     resize = [] if size is None else [CenterResize(size, method)]
     return DataBlock(blocks=(image, CategoryBlock), get_items=image_items, get_y=_Label(),
-                     splitter=splitter or StratifiedSplitter(), item_tfms=resize + L(item_tfms), batch_tfms=batch_tfms)
+                     splitter=splitter or FolderSplitter(), item_tfms=resize + L(item_tfms), batch_tfms=batch_tfms)
 
 # %% ../nbs/06_data.ipynb #e2a2d124
 def relabel(
@@ -207,7 +244,7 @@ def relabel(
     labels, # CSV file or DataFrame with the columns path (relative to the folder) and label
     col:str='label', # the column to take labels from, such as 'suggested'
 ) -> pd.DataFrame: # columns path and label, one row an image
-    "The images below `path`, labelled by their folders except where `labels` knows better"
+    "The images below `path`, with the labels of their folders unless `labels` has another one"
     new, items = _read_labels(labels, path, col), folder_items(path)
     res = pd.DataFrame(dict(path=list(map(os.fspath, items)), label=list(map(char_label, items))), dtype=object)
     row = {real: i for i, real in enumerate(real_paths(items))}
@@ -225,21 +262,21 @@ def _file(item):
     if isinstance(item, (tuple, list)) and len(item): return _file(item[0])
 
 def _items(dl):
-    "The items behind a loader as a list, whatever holds them"
+    "The items of the data set of a loader, as a list"
     items = getattr(dl, 'items', None)
     if items is None: items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
     return [r for _, r in items.iterrows()] if isinstance(items, pd.DataFrame) else list(items)
 
 def loader_files(dl):
-    "The file behind each item of `dl`, or None: the first path that the item's own transforms lead to"
+    "The file of each item of `dl`, or None: the first path among the results of its transforms"
     items = _items(dl)
     tls = getattr(dl.dataset, 'tls', None)
     if not items or not tls: return list(map(_file, items))
     fs = list(tls[0].tfms.fs)
     def call(o, f): return f(o)
-    steps = enumerate(accumulate(fs, call, initial=items[0])) # as far as needed: the last ones decode
+    steps = enumerate(accumulate(fs, call, initial=items[0])) # only as far as needed: the last transforms decode
     k = next((k for k, o in steps if isinstance(o, (str, os.PathLike))), 0)
     return [_file(reduce(call, fs[:k], o)) for o in items]
 
 # %% ../nbs/06_data.ipynb #d80c492c
-for f in (GrandparentSplitter, RandomSplitter, StratifiedSplitter, KFold): named(f)
+for f in (GrandparentSplitter, RandomSplitter, StratifiedSplitter, KFold, TrainingPart): named(f)

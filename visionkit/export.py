@@ -51,7 +51,7 @@ def _given(images):
     "Files of a folder, or those given"
     if isinstance(images, (list, tuple)): return _spread(check_names(map(user_path, images)))
     path = user_path(images)
-    if not path.exists(): raise InputError(f'{images} is not there: give an image, or a folder of images')
+    if not path.exists(): raise InputError(f'{images} does not exist: give an image, or a folder of images')
     return _spread(image_files(path)) if path.is_dir() else [path]
 
 def _thumbnails(run):
@@ -80,7 +80,7 @@ def _pixels(dl):
     return torch.stack([dl.do_item(i)[0] for i in range(len(dl.dataset))])
 
 def _probabilities(model, dl, pixels):
-    "What the run predicts for `pixels`, by the transforms of its own loader"
+    "The predictions of the run for `pixels`, by the transforms of its own loader"
     with torch.no_grad():
         x = dl.after_batch((TensorImage(pixels).to(dl.device),))[0]
         return model(x).float().softmax(1).cpu().numpy()
@@ -91,7 +91,7 @@ def _resize_method(dl):
 
 # %% ../nbs/26_export.ipynb #6984858c
 def _packages():
-    "onnx and onnxruntime; what torch's exporter needs besides is there"
+    "onnx and onnxruntime, and a check that the other packages of torch's exporter are installed"
     try: import onnx, onnxruntime, onnxscript
     except ImportError as e:
         raise InputError(f'the package {e.name} is missing: pip install onnx onnxruntime onnxscript, '
@@ -149,7 +149,7 @@ def _converted(make, network, example, about):
             warnings.simplefilter('ignore')
             return make(_program(network, example), example, about)
     except InputError: raise
-    except Exception as e: # of any layer that the exporter does not know
+    except Exception as e: # of any layer that the exporter does not support
         raise InputError(f'the network {about["network"]} cannot be exported: {_root_cause(e)}') from e
 
 # %% ../nbs/26_export.ipynb #d4a0f278
@@ -157,8 +157,8 @@ def _converted(make, network, example, about):
 class Exported:
     "A file that `export_run` wrote"
     path:Path # of the file
-    about:dict # what it says of itself, all as text: classes, size, mode, resize, input …
-    n_images:int # how many images the proof took
+    about:dict # its metadata, all as text: classes, size, mode, resize, input …
+    n_images:int # number of images in the check
     difference:float # largest of a probability to torch's
 
     def __repr__(self):
@@ -169,7 +169,7 @@ class Exported:
             f'largest difference to torch over {self.n_images} images: {self.difference:.1e}')
 
 def _about(folder, recipe, meta, dl, pixels):
-    "What the file says of itself, all as text"
+    "The metadata of the file, all as text"
     channels, *size = pixels.shape[1:]
     return dict(classes=json.dumps(meta['vocab'], ensure_ascii=False), size=json.dumps(size),
                 mode='L' if channels == 1 else 'RGB', resize=_resize_method(dl), filter='bilinear',
@@ -186,16 +186,16 @@ def _difference(predict, pixels, expected):
 def export_run(
     folder, # a finished run's folder
     output='model.onnx', # file to write; .pt2 for a program of `torch.export`
-    images=None, # an image, list or folder of images for the proof; None: the run's own
+    images=None, # an image, list or folder of images for the check; None: the run's own
 )->Exported:
-    "The network of a run in one file, from pixels to probabilities; written only if it answers as torch does"
+    "The network of a run in one file, from pixels to probabilities; written only if it agrees with torch"
     make = _formats.get(user_path(output).suffix.lower())
     if not make: raise InputError(f'{output}: give a file that ends in {" or ".join(_formats)}')
     if make is _as_onnx: _packages()
     check_outputs(user_path(output))
     recipe, model, meta = load_run(folder)
     files = _own_images(folder, recipe) if images is None else _given(images)
-    if not files: raise InputError(f'no images to prove the export of {folder} with: give some by images (--images)')
+    if not files: raise InputError(f'no images to check the export of {folder}: give some by images (--images)')
     dl = run_loader(recipe, meta, files)
     pixels = _pixels(dl)
     expected = _probabilities(model, dl, pixels)

@@ -27,7 +27,7 @@ _further = dict(seed_figure=dict, confusion=list, vocab=list, worst=list, settin
                 test=dict, before=list, fold=(int, str), title=str, commit=str)
 
 def _is(kind, x):
-    "Is `x` of `kind`, or absent? True and False are no numbers"
+    "Is `x` of `kind`, or absent? True and False do not count as numbers"
     return x is None or isinstance(x, kind) and (kind is bool or not isinstance(x, bool))
 
 def _numbers(values): return all(_is((int, float), x) for x in values)
@@ -59,7 +59,7 @@ def _good_stages(stages):
         isinstance(s, dict) and _count(s.get('epochs')) for s in stages)
 
 def _classes(o, names):
-    "How many classes the confusion matrix of `o` has, or as many as `names` where there is none"
+    "The number of classes in the confusion matrix of `o`, else that of `names`"
     return len(o['confusion'] if isinstance(o.get('confusion'), list) and o['confusion'] else names)
 
 # %% ../nbs/19_figures.ipynb #01d49d44
@@ -76,7 +76,7 @@ _parts = dict(metrics=lambda m, o: _numbers(m.values()) and all(_share(x) for k,
 def misshapen(
     o:dict, # the content of a `result.json` or `recipe.json`
 ):
-    "The keys of `o` whose values are not what the format says; absent ones are no fault here"
+    "The keys of `o` with values of another format; keys may be absent"
     kinds = {**_needed, **_further}
     bad = [k for k, kind in kinds.items() if not _is(kind, o.get(k))]
     return bad + [k for k, good in _parts.items() if k not in bad and o.get(k) is not None and not good(o[k], o)]
@@ -94,7 +94,7 @@ def result_problems(
     result:dict, # the content of a `result.json`
     ce:bool=False, # was the last stage's loss plain cross-entropy? Then `loss_last` must be the history's
 ):
-    "What in `result` contradicts itself, in plain words; [] if nothing does"
+    "The contradictions in `result`, in words; [] if there are none"
     missing = [k for k in _needed if result.get(k) in (None, {}, [])]
     if missing: return [f'lacks {", ".join(missing)}']
     if bad := misshapen(result): return [f'is damaged ({", ".join(bad)})']
@@ -107,7 +107,7 @@ def result_problems(
             ('accuracy_last', last, 'its history ends at', 1e-6),
             ('accuracy_best', best, 'the best row of its history is', 1e-6),
             ('loss_last', loss if ce else None, 'its history ends at', 1e-3*max(1, loss or 0)),
-            ('accuracy_last', _confusion_accuracy(result.get('confusion')), 'its confusion matrix says', 1e-6)):
+            ('accuracy_last', _confusion_accuracy(result.get('confusion')), 'its confusion matrix has', 1e-6)):
         if _differ(metrics.get(key), value, tol): problems.append(f'says {key} {metrics.get(key)} but {where} {value}')
     if result.get('smoke'): problems.append('is a smoke run')
     return problems
@@ -132,7 +132,7 @@ def stored_results(
 def is_cross_entropy(
     recipe, # a recipe
 ):
-    "Is `recipe` trained on plain cross-entropy to its end?"
+    "Is plain cross-entropy the loss of the last stage of `recipe`?"
     loss, stages = getattr(recipe, 'loss', None), getattr(recipe, 'stages', None)
     return bool(stages) and loss == Spec('CrossEntropyLossFlat') and stages[-1].loss is None
 
@@ -140,7 +140,7 @@ def why_stale(
     recipe, # a recipe as it is today
     result, # the content of one of its stored results
 )->str:
-    "Why `result` does not stand for `recipe` as it is today; '' if it does"
+    "Why `result` does not belong to `recipe` as it is today; '' if it does"
     if not isinstance(result, dict): return 'not readable'
     if result.get('recipe_hash') != recipe.recipe_hash: return 'the recipe has changed since'
     for key in ('params', 'epochs'):
@@ -151,7 +151,7 @@ def why_stale(
 def complete_folds(
     folds:list, # results, one a fold
 )->list:
-    "Those of the seeds that have as many folds as any"
+    "The results of the seeds with the most folds"
     seeds = [r.get('seed') for r in folds]
     most = max(map(seeds.count, seeds), default=0)
     return [r for r in folds if seeds.count(r.get('seed')) == most]
@@ -183,9 +183,9 @@ def percentage_points(
 # %% ../nbs/19_figures.ipynb #0166f925
 @dataclass(frozen=True)
 class StoredFigure:
-    "What the stored runs of one recipe give; accuracies are fractions, times seconds"
+    "The figures of the stored runs of one recipe; accuracies are fractions, times seconds"
     runs:list # the results that count
-    stale:dict # file name → why that result does not stand for the recipe as it is today
+    stale:dict # file name → why that result does not belong to the recipe as it is today
     current:bool # do `runs` belong to the recipe as it is today?
 
     def values(self, metric='accuracy_last'):
@@ -223,7 +223,7 @@ class StoredFigure:
 # %% ../nbs/19_figures.ipynb #db2a7bfa
 @patch(as_prop=True)
 def seconds(self:StoredFigure):
-    "Hardware → mean seconds of training on it, None where no run says"
+    "Hardware → mean seconds of training on it; None if unknown"
     spent = {}
     for r in self.runs: spent.setdefault(hardware_line(r.get('hardware')), []).append(r['seconds'].get('train'))
     return {hw: fmean(known) if (known := _known(s)) else None for hw, s in spent.items()}

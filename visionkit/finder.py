@@ -19,14 +19,14 @@ def _tensors(model):
     return [(d, k, t, t.detach().clone()) for d in holders for k, t in d.items() if t is not None]
 
 def _refill(o, content):
-    "Let the list, dict or set `o` hold `content`"
+    "Set the elements of the list, dict or set `o` to `content`"
     o.clear()
     (o.extend if isinstance(o, list) else o.update)(content)
 
 # %% ../nbs/10_finder.ipynb #29cf547e
 @contextmanager
 def put_back(learn):
-    "Whatever happens inside, afterwards `learn` is as it was: network, optimiser, callbacks, generators, attributes"
+    "Restore `learn` after the block, also after an error: network, optimiser, callbacks, generators, attributes"
     tensors, grads = _tensors(learn.model), [(p, deepcopy(p.grad)) for p in learn.model.parameters()]
     modes, opt = [(m, m.training) for m in learn.model.modules()], learn.opt and deepcopy(learn.opt.state_dict())
     attributes = [(vars(o), dict(vars(o))) for o in (learn, *learn.cbs)]
@@ -49,7 +49,7 @@ def put_back(learn):
 
 # %% ../nbs/10_finder.ipynb #8e1af1df
 class LRSweep(LRFinder):
-    "fastai's `LRFinder` without its file: its caller restores the learner"
+    "fastai's `LRFinder` without its file; the caller restores the learner"
     name = 'lr_finder' # other callbacks look for it
     def before_fit(self):
         ParamScheduler.before_fit(self)
@@ -69,12 +69,12 @@ def find_lr(self:Learner,
     check_whole('num_it', num_it)
     check_loaders(self.dls)
     with put_back(self), self.no_logging():
-        for cb in self._grab_cbs(CSVLogger): cb.run = False # it would begin its file anew
+        for cb in self._grab_cbs(CSVLogger): cb.run = False # it would start its file again
         self.fit(num_it//len(self.dls.train) + 1, cbs=LRSweep(start_lr, end_lr, num_it))
         sweep = pd.DataFrame(dict(lr=self.recorder.lrs, loss=[float(l) for l in self.recorder.losses]))
     read = sweep[num_it//10:-5]
     read = read[:int(read.loss.isna().to_numpy().argmax()) if read.loss.isna().any() else None]
-    if len(read) < 2: raise InputError('the sweep is too short to read: give a lower `start_lr` or more batches')
+    if len(read) < 2: raise InputError('the sweep is too short for suggestions: lower `start_lr` or take more batches')
     lrs, losses = tensor(list(read.lr)), tensor(list(read.loss))
     for suggest in (steep, valley): sweep.attrs[suggest.__name__] = suggest(lrs, losses, num_it)[0]
     return sweep

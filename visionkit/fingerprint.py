@@ -23,7 +23,7 @@ def bytecode(
 
 def to_json(
     o, # any value
-    within:tuple=(), # what holds `o`: a function may hold itself
+    within:tuple=(), # the objects that contain `o`, which may contain itself
 ):
     "`o` (dataclasses, slices, paths, arrays, functions, other objects) as plain JSON values"
     if any(o is x for x in within): return 'itself'
@@ -65,7 +65,7 @@ def _(o:partial, sub): return {'partial': sub(o.func), 'args': sub(o.args), **su
 
 # %% ../nbs/02_fingerprint.ipynb #c0928c9b
 def _array(o):
-    "Arrays and tensors to four places: sums come out a little different elsewhere"
+    "Arrays and tensors to four places, because sums differ slightly between machines"
     import numpy as np
     a = np.asarray(o.detach().cpu().double() if hasattr(o, 'detach') else o)
     if a.dtype.kind == 'f': a = np.round(a, 4)
@@ -74,7 +74,7 @@ def _array(o):
 def _function(o, sub):
     held = [c.cell_contents for c in getattr(o, '__closure__', None) or ()]
     name, code = f'{o.__module__}.{o.__qualname__}', getattr(o, '__code__', None)
-    # One of a notebook or script is not kept anywhere but here: what it does is part of it
+    # A function of a notebook or script has no other record, so its byte code is included
     does = {'does': bytecode(code), 'defaults': sub(o.__defaults__)} if code and o.__module__ == '__main__' else {}
     return {'function': name, **({'with': sub(held)} if held else {}), **does} if held or does else name
 

@@ -36,7 +36,7 @@ def usual_shape(
     shapes, errors = [], []
     for o in items[::max(1, len(items)//200)]:
         try: shapes.append(image_shape(o))
-        except UnreadableImage as e: errors.append(e) # decoding meets it again, and all others
+        except UnreadableImage as e: errors.append(e) # decoding will name it, and all others
     if not shapes: raise unreadable(errors)
     return 1 if all(grey for _, grey in shapes) else 3, Counter(size for size, _ in shapes).most_common(1)[0][0]
 
@@ -51,10 +51,10 @@ def small_size(
 def label_stages(
     n:int, # images
 )->list: # of `Stage`s
-    "5 epochs of 60,000 images to 40 of 7,500 or less; big batches, averaged weights: wrong labels make noisy gradients"
+    "5 epochs of 60,000 images to 40 of 7,500 or less; large batches, averaged weights: wrong labels make noise"
     n = check_whole('n', n)
     bs = next(b for least, b in ((40_000, 512), (20_000, 256), (10_000, 128), (0, 64)) if n >= least)
-    bs = min(bs, max(n//3, 2)) # a third of the images is held out, and a batch must fill
+    bs = min(bs, max(n//3, 2)) # a third of the images is the validation set, and the rest must fill a batch
     return [Stage(bs=bs, epochs=int(np.clip(300_000/n, 5, 40)), lr=3e-3, wd=.02,
                   opt=Spec('Adam', sqr_mom=.999, eps=1e-8), cbs=(Spec('EMA', .98),))]
 
@@ -76,7 +76,7 @@ def label_net(
 
 def label_learner(
     source, # folder of class folders, CSV or DataFrame, as `image_block` takes them
-    splitter, # which images to hold out
+    splitter, # which images to predict
     bs:int=64,
     bars:bool=True, # show progress bars?
 ):
@@ -94,25 +94,25 @@ def label_learner(
 
 # %% ../nbs/15_folds.ipynb #b628ec75
 def _fold(learn_at, source, splitter, stages, out):
-    "(items, probabilities, class names) of the images that `splitter` holds out, and seconds spent before a restart"
+    "(items, probabilities, class names) of the validation images of `splitter`, and seconds before a restart"
     learn = learn_at(source, splitter, stages[0].bs)
     for dl in learn.dls.loaders:
-        if isinstance(dl, CachedDL): dl.build() # an unreadable image comes to light before the training
-    # `learn_at` has made the loaders, at the size of its choice
-    # The held-out images are judged once, at the end
-    with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
+        if isinstance(dl, CachedDL): dl.build() # unreadable images are an error before the training
+    # `learn_at` has made the loaders, with an image size of its own
+    # The validation images are predicted once, at the end
+    with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out, run=False)
     return (loader_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
             rows.seconds[:learn.resumed].sum())
 
 def _checksum(data, meta):
-    "Fingerprint of all that a file of a fold holds"
+    "Fingerprint of the content of the file of a fold"
     parts = [data[k].numpy() for k in ('index', 'probs')]
     text = repr([meta['mark'], meta['seconds'], *((p.dtype, p.shape) for p in parts)])
     return hashlib.sha256(text.encode() + b''.join(p.tobytes() for p in parts)).hexdigest()
 
 # %% ../nbs/15_folds.ipynb #9854d5f7
 def _read_fold(file, mark):
-    "What `_write_fold` kept for `mark`, or None if there is nothing yet"
+    "What `_write_fold` wrote for `mark`, or None if there is no file yet"
     if not file.exists(): return
     try:
         with safe_open(file, 'np') as f: meta = f.metadata() or {}
@@ -137,7 +137,7 @@ def _write_fold(file, mark, index, probs, seconds):
     with atomic_write(file) as f: f.write(save(data, metadata=meta))
 
 def _without_bars(f):
-    "`f`, of which it does not matter whether it shows progress bars"
+    "`f` without its `bars` argument"
     if not isinstance(f, partial): return f
     return partial(f.func, *f.args, **{k: v for k, v in f.keywords.items() if k != 'bars'})
 
@@ -178,7 +178,7 @@ def contradicting_copies(
     first, # from `identical_images`
     given, # (n,) labels
 ): # ((n,) of bool: has the image a copy with another label?, how many labels are wrong at least)
-    "Copies of one image under several labels: all labels but one kind are wrong"
+    "Copies of an image with different labels: at most one of these labels is correct"
     groups = pd.Series(np.asarray(given)).groupby(np.asarray(first))
     most = groups.agg(lambda labels: labels.value_counts().iloc[0])
     return (groups.transform('nunique') > 1).values, int((groups.size() - most).sum())
@@ -186,8 +186,8 @@ def contradicting_copies(
 # %% ../nbs/15_folds.ipynb #03a03624
 @dataclass(frozen=True)
 class TogetherKFold:
-    "`KFold` that leaves copies of an image together: a network that has learned a wrong label confirms it on a copy"
-    k:int # which part to hold out
+    "`KFold` with all copies of an image in one part: a network that memorised a wrong label would confirm it on a copy"
+    k:int # the part to predict
     n:int # number of parts
     seed:int
     first:dict # path of a copy → path of the first of its kind
@@ -213,8 +213,8 @@ def oof_preds(
     learn_at=label_learner, # function of (source, splitter, bs) to an untrained `Learner`
     stages=None, # `Stage`s to train each fold by; None: `label_stages`
     folds:int=3,
-    out=None, # folder; run the same line again and it goes on where it was stopped
-    seed:int=0, # of the folds and of everything random in them
+    out=None, # folder for the results of each fold; the same line resumes an interrupted run
+    seed:int=0, # of the folds and of all random numbers in them
 )->Predictions: # of every image, by a network not trained on it; `targs` are the given labels, `seconds` what it took
     "K-fold out-of-fold probabilities, from images and given labels"
     items, labels, paths, root = named_items(source)
@@ -241,9 +241,9 @@ def oof_preds(
         if work and work.exists(): shutil.rmtree(work)
         probs[fold[0]] = fold[1]
         seconds += fold[2]
-    set_rng_state(random) # what comes next does not depend on whether the networks were trained or read
+    set_rng_state(random) # the next random numbers do not depend on whether a fold was trained or read
     if unjudged := int((probs.sum(1) == 0).sum()):
-        raise InputError(f'{unjudged} images were in no fold: `learn_at` must hold out what its splitter says')
+        raise InputError(f'{unjudged} images were in no fold: the loaders of `learn_at` must use its splitter')
     preds = Predictions(probs, [vocab.index(l) for l in labels], vocab, paths, lambda i: items[i])
     preds.seconds, preds.places, preds.copies = round(seconds, 1), (items, root), first
     return preds
@@ -271,7 +271,7 @@ def trusted_images(
         i = next((at[s] for s in spellings if s in at), None)
         if i is None: raise InputError(f'the trusted image {path} is not among those that were diagnosed')
         if str(label) not in vocab:
-            raise InputError(f'the trusted label {label!r} is no class here: {nearest(str(label), vocab)}')
+            raise InputError(f'the trusted label {label!r} is not a class here: {nearest(str(label), vocab)}')
         if label_at.setdefault(i, str(label)) != str(label):
             raise InputError(f'the trusted image {path} has two labels: {label_at[i]} and {label}')
     n = Counter(label_at.values())

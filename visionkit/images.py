@@ -66,7 +66,7 @@ def _eight_bits(im):
 def is_grey(
     mode:str, # of a Pillow image
 )->bool:
-    "Has an image of this mode no colours?"
+    "Is an image of this mode without colours?"
     return mode in ('1', 'L', 'LA', 'La', 'F') or mode.startswith('I')
 
 # %% ../nbs/04_images.ipynb #6b0d549b
@@ -100,7 +100,7 @@ def _opened(o):
 _with_orientation = {'exif', 'xmp', 'XML:com.adobe.xmp', 'Raw profile type exif'} # entries of an image's `info`
 
 def _upright(im):
-    "`im`, turned as its orientation says"
+    "`im`, rotated according to its orientation"
     if _with_orientation.isdisjoint(im.info) and 0x112 not in getattr(im, 'tag_v2', ()): return im
     with suppress(Exception): im = ImageOps.exif_transpose(im) # of damaged EXIF data: struct.error, SyntaxError, …
     return im
@@ -164,7 +164,7 @@ def image_shape(
     "Height and width of the upright image, and whether it is grey, without decoding it"
     with _opened(o) as im:
         (w, h), turn = im.size, 1
-        if im.format != 'TIFF': # of those Pillow gives the upright size
+        if im.format != 'TIFF': # for TIFF files, Pillow gives the upright size
             with suppress(Exception): turn = im.getexif().get(0x112, 1)
         return ((w, h) if turn in (5, 6, 7, 8) else (h, w)), is_grey(im.mode)
 
@@ -178,13 +178,13 @@ def _entries(folder):
     return sorted((e for e in entries if e.name[0] != '.' and e.name not in _added), key=lambda e: e.name)
 
 def _walk(root):
-    "Paths below `root` of its images, each real file once, of other files, and of links to what it has already"
+    "Paths below `root`: images, each real file once; other files; links to files that are listed already"
     todo, links, images, others, folders, again = [os.fspath(root)], [], {}, [], {}, []
     def keep(real, path):
         if not is_image(path): others.append(path)
         elif images.setdefault(real, path) != path: again.append(path)
     while todo or links:
-        path = todo.pop() if todo else heappop(links) # links in order, after all that is there itself
+        path = todo.pop() if todo else heappop(links) # links in order, after all real files
         real = os.path.realpath(path)
         if not os.path.isdir(real): keep(real, path) # a link to a file, or to nothing: opening it will name it
         elif folders.setdefault(real, path) != path: again.append(path)
@@ -206,7 +206,7 @@ def real_paths(
     paths, # of files
 )->list:
     "The real file behind each of `paths`: the same for two spellings, and for a link and what it leads to"
-    folder = cache(os.path.realpath) # of few folders instead of many files
+    folder = cache(os.path.realpath) # for few folders instead of many files
     return [os.path.realpath(p) if os.path.islink(p) else os.path.join(folder(os.path.dirname(p)), os.path.basename(p))
             for p in paths]
 
@@ -214,7 +214,7 @@ def real_paths(
 def check_names(
     files, # paths
 )->list:
-    "`files`, if each name can be written into a table or page: Linux allows names that are no text"
+    "`files`, if each name can be written into a table or page: Linux allows names that are not valid text"
     files = list(files)
     for f in files:
         try: os.fspath(f).encode()
@@ -227,13 +227,13 @@ split_names = dict(train='train', training='train', valid='valid', validation='v
                    testing='test')
 
 def _class_depth(parts):
-    "How many folders stand above the class folders: 1 below folders of a split, else 0; `parts` are those of each path"
+    "Number of folder levels above the class folders: 1 for folders of splits, else 0; `parts` are those of each path"
     tops = {p[0].lower() for p in parts if len(p) > 1}
     return int(tops <= {*split_names} and any(len(p) > 2 for p in parts))
 
 # %% ../nbs/04_images.ipynb #8e81973e
 def _some(paths):
-    "The first few of `paths` (lists of their parts), and how many there are"
+    "The first few of `paths` (lists of their parts), and their number"
     names = ['/'.join(p) for p in paths]
     return ', '.join(names[:3]) + (f', … ({len(names)})' if len(names) > 3 else '')
 
@@ -243,7 +243,7 @@ def _decodes(file):
     return False
 
 def _check_endings(root, folders, others):
-    "`InputError` if the files `others` in one of `folders` are images that are not called so"
+    "`InputError` if the files `others` in one of `folders` are images without an image's ending"
     for folder in folders:
         inside = [p for p in others if p[:len(folder)] == folder]
         if any(_decodes(os.path.join(root, *p)) for p in inside[:20]):
@@ -258,7 +258,7 @@ def class_images(
     walked, start = _walk(root), len(os.path.join(os.fspath(root), ''))
     images, others, again = ([p[start:].split(os.sep) for p in paths] for paths in walked)
     n = 1 + _class_depth(images) # folders down to the class
-    others = [p for p in others if len(p) > 1] # a table or text beside the class folders is not missed
+    others = [p for p in others if len(p) > 1] # tables and texts beside the class folders are not reported
     holders = {tuple(p[:n]) for p in images if len(p) > n}
     unused = [list(f) for f in sorted({tuple(p[:n]) for p in others + again if len(p) > n} - holders)]
     _check_endings(root, unused, others)

@@ -25,7 +25,7 @@ from .pictures import *
 # %% ../nbs/18_inspection.ipynb #fedc247e
 @dataclass(frozen=True)
 class Issue:
-    "A kind of fault"
+    "A kind of issue"
     name:str # column of the table
     words:str # which images have it
     limit:float=0. # score above which they do
@@ -53,7 +53,7 @@ def _relative_scores(images):
     sides = images[['width', 'height']]
     elongation = sides.max(axis=1)/sides.min(axis=1)
     has_colour = images.grey <= issue_kinds['grey'].limit
-    may_be_grey = has_colour.sum() > images.grey.count()/2 # and neither dark nor empty, which have no colour either
+    may_be_grey = has_colour.sum() > images.grey.count()/2 # images that are dark or empty have no colour either
     may_be_grey &= (images.dark <= issue_kinds['dark'].limit) & (images['empty'] <= issue_kinds['empty'].limit)
     return dict(grey=images.grey*may_be_grey, odd_size=1 - np.minimum(ratio, 1/ratio),
                 odd_aspect=(1 - elongation.median()/elongation).clip(lower=0))
@@ -73,11 +73,11 @@ def _copy_scores(images, pairs):
 
 # %% ../nbs/18_inspection.ipynb #9bb4a6d9
 def judge_images(
-    images:pd.DataFrame, # path, label, split, bytes and all that `measure_image` measures
+    images:pd.DataFrame, # path, label, split, bytes and the measurements of `measure_image`
     pairs:pd.DataFrame, # from `find_copies`
     distances=None, # (n,) from `outlier_distances`
-)->pd.DataFrame: # a row an image; of each issue a column of booleans and one of scores
-    "Which image has which issue"
+)->pd.DataFrame: # a row for each image; for each issue, a column of booleans and one of scores
+    "The issues of each image"
     images = images.reset_index(drop=True)
     group, copy_scores = _copy_scores(images, pairs)
     scores = dict(unreadable=(images.reason != '').astype(float), **copy_scores)
@@ -121,7 +121,7 @@ def network_features(
     learn, # a `Learner`
     files, # paths of images
 )->np.ndarray: # (n, d)
-    "What the last linear layer of a network gets, for each image"
+    "The input of the last linear layer of a network, for each image"
     from fastai.vision.all import nn, torch
     linear = [layer for layer in learn.model.modules() if isinstance(layer, nn.Linear)]
     if not linear: raise InputError('the network has no linear layer: give its features as an array')
@@ -142,7 +142,7 @@ def outlier_distances(
     k = min(10, known.sum() - 1)
     if k < 1: return distances
     nearest = NearestNeighbors(n_neighbors=k, metric='cosine').fit(features[known])
-    distances[known] = nearest.kneighbors()[0].mean(axis=1) # of the rows themselves, each without itself
+    distances[known] = nearest.kneighbors()[0].mean(axis=1) # of each row to the others
     return distances
 
 # %% ../nbs/18_inspection.ipynb #0a98798e
@@ -150,7 +150,7 @@ def outlier_distances(
 class Inspection:
     "What `inspect_folder` finds"
     folder:str
-    table:pd.DataFrame # a row an image, of each issue a column of booleans and one of scores
+    table:pd.DataFrame # a row for each image; for each issue, a column of booleans and one of scores
     pairs:pd.DataFrame # path, other, kind, similarity, and label and split of both
     notes:list # lines on the folder as a whole
     seconds:float
@@ -201,7 +201,7 @@ def _examples(self, kind, n, size):
         pairs = self.pairs[_paired[kind](self.pairs)].sort_values('similarity', ascending=False, kind='stable')
         for p in pairs.head(n).itertuples():
             try: both = _side_by_side([picture(p.path), picture(p.other)], size)
-            except UnreadableImage: continue # an earlier image that is no longer there
+            except UnreadableImage: continue # an image of an earlier inspection that is gone
             places = [' '.join(filter(None, place)) for place in ((p.split, p.label), (p.other_split, p.other_label))]
             yield both, (' | '.join(places), f'{p.kind} {p.similarity:.3f}'), f'{p.path} | {p.other}'
     elif kind != 'unreadable':
@@ -266,7 +266,7 @@ def save(
     self:Inspection,
     out, # folder
 ):
-    "Write the inspection into `out`, each file entirely or not at all"
+    "Write the inspection into `out`, each file atomically"
     out = user_path(out)
     names = self.issues.index
     about = dict(folder=os.path.abspath(self.folder), n=len(self.table), seconds=round(self.seconds, 1),
@@ -339,9 +339,9 @@ def inspect_folder(
 )->Inspection:
     "Find unreadable files, copies, leaks between splits and odd images; nothing is changed"
     start, folder, earlier = time.time(), str(user_path(folder)), _earlier(against)
-    if not os.path.isdir(folder): raise InputError(f'{folder} is no folder: give one with images')
+    if not os.path.isdir(folder): raise InputError(f'{folder} is not a folder: give one with images')
     files = check_names(image_files(folder))
-    if not files: raise InputError(f'{folder} holds no images: give a folder with files such as .jpg or .png')
+    if not files: raise InputError(f'{folder} has no images: give a folder with files such as .jpg or .png')
     labels, splits, notes = _labelled(folder, files)
     records = _measured(files, earlier, bars)
     for r, f, label, split in zip(records, files, labels, splits):
@@ -381,7 +381,7 @@ def _distances(features, folder, images):
         features = np.full((len(images), of_good.shape[1]), np.nan, 'float32')
         features[good] = of_good
     if len(features) != len(images):
-        raise InputError(f'{len(features)} rows of features for {len(images)} images: give one an image')
+        raise InputError(f'{len(features)} rows of features for {len(images)} images: give one for each image')
     return outlier_distances(features)
 
 def _imbalance(table):

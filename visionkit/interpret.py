@@ -23,13 +23,13 @@ from .pictures import drawable, empty_axes, image_grid, shorten, thumbnail
 
 # %% ../nbs/12_interpret.ipynb #527ffc39
 class Predictions:
-    "One pass of inference as a table: `df` (a row an image), `probs` (n, classes), `targs`, `preds`, `vocab`"
+    "One inference pass as a table: `df` (a row for each image), `probs` (n, classes), `targs`, `preds`, `vocab`"
     learn = dl = None # known if made by `from_learner`
     def __init__(self,
         probs, # (n, classes) probabilities: tensor or array
         targs, # (n,) class indices
         vocab, # class names
-        paths=None, # (n,) files, as they should be shown
+        paths=None, # (n,) names of the files to show
         images=None, # function: position → image, for the pictures
         losses=None, # (n,) cross-entropy; None: −log of `probs`
     ):
@@ -79,13 +79,13 @@ def _probs(out, loss_func):
     act = getattr(loss_func, 'activation', None)
     probs = out if act is None else act(out)
     given = (probs >= 0).all() and torch.allclose(probs.sum(-1), torch.ones(len(out)), atol=1e-4)
-    # From scores the logarithm is exact; from probabilities it is only as good as their float32
+    # From scores the logarithm is exact; from probabilities it has the precision of their float32
     if not given or torch.allclose(probs, softmax, atol=1e-5): return softmax, out.double().log_softmax(-1)
     return probs, _log(probs)
 
 # %% ../nbs/12_interpret.ipynb #0a553dba
 def _torch_plain(dl):
-    "A loader of plain torch in its data set's order, nothing dropped"
+    "A loader of plain torch in the order of its data set, with all images"
     known = type(dl.sampler) in (RandomSampler, SequentialSampler) and len(dl.sampler) == len(dl.dataset)
     if not known or dl.batch_size is None:
         raise InputError('a loader with a sampler or batch sampler of its own may leave images out: pass the images '
@@ -94,7 +94,7 @@ def _torch_plain(dl):
 
 @contextmanager
 def _plain(dl, **kwargs):
-    "`dl` in its data set's order, without augmentation, nothing dropped; `kwargs` change more of it"
+    "`dl` in the order of its data set, without augmentation, with all images; `kwargs` are further changes"
     with ExitStack() as stack:
         if getattr(dl, 'split_idx', None) == 0 or getattr(dl.dataset, 'split_idx', None) == 0:
             stack.enter_context(dl.dataset.set_split_idx(1))
@@ -112,7 +112,7 @@ def _get_preds(learn, dl, augmented=False):
         for cm in (learn.removed_cbs(half), learn.no_bar(), learn.no_logging()): stack.enter_context(cm)
         dl = stack.enter_context(_plain(dl))
         if augmented and not hasattr(dl.dataset, 'set_split_idx'):
-            raise InputError('test-time augmentation (`looks`) needs a data set of fastai, which knows how to augment')
+            raise InputError('test-time augmentation (`tta`) needs a data set of fastai, with its augmentation')
         if augmented: stack.enter_context(dl.dataset.set_split_idx(0))
         return learn.get_preds(dl=dl, act=raw)
 
@@ -130,14 +130,14 @@ def _relative(dl, dls, root=None):
 
 # %% ../nbs/12_interpret.ipynb #17dc456e
 def _check_outputs(out, targs, vocab):
-    "An `InputError` if `out` has not one output a class, or `targs` not one class an image"
+    "An `InputError` unless `out` has one output for each class, and `targs` one class for each image"
     def shape(t): return f'({", ".join(["images", *map(str, t.shape[1:])])})'
     if targs.ndim != 1:
-        raise InputError(f'Predictions needs one class an image, and these targets are {shape(targs)}: '
-                         'for several labels an image, or for masks, use learn.get_preds')
+        raise InputError(f'Predictions needs one class for each image, and these targets are {shape(targs)}: '
+                         'for several labels of an image, or for masks, use learn.get_preds')
     if out.shape[1:] != (len(vocab),):
         raise InputError(f'the network gives {shape(out)}, and there are {len(vocab)} classes: '
-                         'let it end in one output a class (n_out=dls.c)')
+                         'let it end in one output for each class (n_out=dls.c)')
 
 # %% ../nbs/12_interpret.ipynb #fa941470
 @patch(cls_method=True)
@@ -146,23 +146,23 @@ def from_learner(
     learn, # a trained fastai `Learner`
     dl=None, # labelled loader; None: the validation set
     root=None, # folder that paths are shown relative to; None: `dls.path`, or the folder that they share
-    looks:int=0, # test-time augmentation: predict so many augmented versions of each image too, as `Learner.tta` does
+    tta:int=0, # test-time augmentation: number of augmented versions of each image, as in `Learner.tta`
 ):
     "Run `learn` over `dl` and keep its predictions"
-    check_whole('looks', looks, 0)
+    check_whole('tta', tta, 0)
     dls = learn.dls
     dl = dls.valid if dl is None else dl
     if not len(dl.dataset): raise InputError('there are no images to predict: the data set is empty')
     vocab = getattr(dls, 'vocab', None)
     if vocab is None or len(vocab) and not np.isscalar(vocab[0]):
-        raise InputError('Predictions needs one class an image; this learner has no single list of classes')
-    seen = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(looks)]
+        raise InputError('Predictions needs one class for each image; this learner has no single list of classes')
+    augmented = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(tta)]
     out, targs = _get_preds(learn, dl)
     if targs is None:
         raise InputError('the loader has no labels: make it with learn.dls.test_dl(files, with_labels=True)')
     _check_outputs(out, targs, vocab)
     probs, logp = _probs(out, learn.loss_func)
-    if looks: logp = _log(probs := .75*sum(seen)/looks + .25*probs)
+    if tta: logp = _log(probs := .75*sum(augmented)/tta + .25*probs)
     losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()
     res = cls(probs, targs, vocab, _relative(dl, dls, root), lambda i: dl.dataset[i][0], losses)
     res.learn = learn

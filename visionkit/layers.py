@@ -32,7 +32,7 @@ def conv(
     layers:dict=None, # letter → function of the number of channels that makes another layer for it
     **kwargs, # the rest of `nn.Conv2d`: bias (False by default), padding, stride, dilation, groups, padding_mode
 )->nn.Sequential:
-    "A convolution and the layers that `then` spells"
+    "A convolution and the layers of the letters `then`"
     make = dict(B=nn.BatchNorm2d, R=lambda nf: nn.ReLU(), D=lambda nf: FastDropout(drop), M=lambda nf: nn.MaxPool2d(2))
     make.update(layers or {})
     if not set(then) <= set(make): raise InputError(f"then={then!r}: a layer is one of {', '.join(make)}")
@@ -40,7 +40,7 @@ def conv(
 
 # %% ../nbs/09_layers.ipynb #a04b325e
 class GhostBatchNorm(nn.BatchNorm2d):
-    "`nn.BatchNorm2d` that normalises `splits` parts of a batch, each by itself; weight and bias are shared"
+    "`nn.BatchNorm2d` that normalises `splits` parts of a batch, each on its own; weight and bias are shared"
     def __init__(self,
         num_features:int, # channels
         splits:int=2, # ghosts a batch; the batch size must be a multiple
@@ -94,7 +94,7 @@ class Repeat(nn.Module):
 def separable(
     ni:int, # channels in
     nf:int=None, # channels out; None: as many
-    dilation:int=1, # distance of the pixels that the kernel looks at
+    dilation:int=1, # distance between the pixels of the kernel
 )->nn.Sequential:
     "A depthwise 3×3 and a 1×1 convolution, batch norm and ReLU"
     return nn.Sequential(nn.Conv2d(ni, ni, 3, padding=dilation, dilation=dilation, groups=ni, bias=False),

@@ -24,14 +24,14 @@ from .plan import named
 def fast_layout(
     model:nn.Module, # any network
 )->torch.memory_format:
-    "Channels last where a convolution of `model` has 64 channels or more, or one thread does the work; else contiguous"
+    "Channels-last if a convolution of `model` has 64 channels or more, or there is one thread; else contiguous"
     widest = max((l.out_channels for l in model.modules() if isinstance(l, nn.Conv2d)), default=0)
     return torch.channels_last if widest >= 64 or torch.get_num_threads() == 1 else torch.contiguous_format
 
 # %% ../nbs/09_models.ipynb #21720af4
 def n_params(
     model:nn.Module,
-    trainable:bool=False, # count only what is not frozen?
+    trainable:bool=False, # count only parameters that are not frozen?
 )->int:
     "Number of parameters of `model`"
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable)
@@ -41,14 +41,14 @@ _gone = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
          nn.ReLU, nn.Hardtanh, nn.Softmax, nn.LogSoftmax)
 
 def _transparent(m):
-    "Turn `m` in place into its all-positive skeleton: weights are averages, norms, gates and hooks are gone"
+    "Replace weights of `m`, in place, by positive averages, and remove norms, activations and hooks"
     for l in list(m.modules()):
         for hooks in (l._forward_hooks, l._forward_pre_hooks, l._backward_hooks): hooks.clear()
         if isinstance(l, (nn.modules.conv._ConvNd, nn.Linear)):
             for p in l.parameters(): nn.init.constant_(p, 1 / p[0].numel() if p.ndim > 1 else 0)
         for name, o in l._modules.items(): # a layer used twice has two names
             if isinstance(o, nn.MaxPool2d):
-                if o.dilation not in (1, (1, 1)): raise InputError('receptive_field knows no dilated max-pool')
+                if o.dilation not in (1, (1, 1)): raise InputError('receptive_field supports no dilated max-pool')
                 l._modules[name] = nn.AvgPool2d(o.kernel_size, o.stride, o.padding, o.ceil_mode)
             elif isinstance(o, nn.AdaptiveMaxPool2d): l._modules[name] = nn.AdaptiveAvgPool2d(o.output_size)
             elif isinstance(o, _gone): l._modules[name] = nn.Identity()
@@ -59,7 +59,7 @@ def receptive_field(
     model:nn.Module, # a convolutional network, or its first layers: `model[:i]`
     size:int=64, # side of the square image; fields that reach its border are cut there: take one that is large enough
 )->int:
-    "Side of the square of input pixels that the output of `model` in the middle depends on, for an image of `size`"
+    "Side of the square of input pixels that the middle output of `model` depends on, for an image of `size`"
     m = _transparent(nn.Sequential(deepcopy(model))).double().cpu().eval()
     n_in = next((l.in_channels for l in m.modules() if isinstance(l, nn.modules.conv._ConvNd)), 1)
     x = torch.ones(1, n_in, size, size, dtype=torch.double, requires_grad=True)
@@ -67,7 +67,7 @@ def receptive_field(
         y = m(x)
         (y[..., y.shape[2]//2, y.shape[3]//2] if y.ndim == 4 else y).sum().backward()
     seen = x.grad[0].abs().sum(0).nonzero()
-    if not len(seen): raise InputError('no pixel changes the output: receptive_field does not know one of the layers')
+    if not len(seen): raise InputError('no pixel changes the output: a layer is not supported')
     return int((seen.amax(0) - seen.amin(0)).max()) + 1
 
 # %% ../nbs/09_models.ipynb #210de064
@@ -108,7 +108,7 @@ def mnist_step4():
                          c(8, 10), c(10, 16), c(16, 16), nn.AvgPool2d(6), conv(16, 10, 1), nn.Flatten())
 
 def mnist_step5():
-    "Seed 003, step 5: the network of step 4 (what changes is the augmentation), 6,124 parameters"
+    "Seed 003, step 5: the network of step 4 (only the augmentation differs), 6,124 parameters"
     return mnist_step4()
 
 # %% ../nbs/09_models.ipynb #4ef2db98
@@ -254,7 +254,7 @@ def ink_moments(
 )->torch.Tensor: # (n,5): amount; centre x and y; spread along x and y, in units of half the width, from the middle
     "Amount, centre and spread of the ink in each image"
     h, w = x.shape[-2:]
-    ink = (x[:, 0].float() - .2).clamp(min=0) # grey edges would spread it
+    ink = (x[:, 0].float() - .2).clamp(min=0) # grey edges would enlarge the spread
     total = ink.sum((1, 2)) + 1e-3
     def along(profile, half):
         at = torch.linspace(-half, half, profile.shape[1], device=x.device)
@@ -264,8 +264,8 @@ def ink_moments(
     return torch.stack([total/(h*w), cx, cy, sx, sy], 1)
 
 class Glyph(nn.Module):
-    "Each drawing cut out and scaled to fill (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
-    warps = True # its pixels are not where the image has them: no heat maps
+    "Each drawing cropped and scaled to (n,1,size,size), and its place, (n,6): centre, log of spread, ink and pen"
+    warps = True # its maps have other positions than the image: no heat maps
     def __init__(self,
         size:int=48, # side of the square in pixels
         zoom:float=2.1, # half its side, in units of the ink's spread
@@ -302,7 +302,7 @@ class StrokeNet(nn.Module):
     "Classify drawings of ink (1) on paper (0) by their shape and their place on the sheet"
     def __init__(self,
         n_out:int=62, # classes
-        width:int=24, # of the network that looks at the shape
+        width:int=24, # of the network for the shape
         size:int=48, # side of the shape's square, in pixels
         drop:float=.3, # dropout before each layer of the head
     ):

@@ -18,7 +18,7 @@ from .core import *
 def _characters(path):
     "The codes of all characters that the font file `path` can draw"
     try: return frozenset(font_manager.get_font(path).get_charmap())
-    except (OSError, RuntimeError): return frozenset() # no longer there, or of a kind that matplotlib cannot read
+    except (OSError, RuntimeError): return frozenset() # a file that is gone, or that matplotlib cannot read
 
 @cache
 def _font_with(char, usual):
@@ -33,9 +33,9 @@ def _warn_of_codes(chars):
                   'install one that has them, such as Noto Sans CJK', stacklevel=3)
 
 def drawable(
-    names, # to be drawn in a picture
+    names, # to draw in a picture
 ): # (texts, the value of `fontfamily` to draw them with)
-    "`names` in the characters that installed fonts have, and those fonts; other characters become their codes"
+    "`names` and the fonts to draw them with; characters that no installed font has become their codes"
     names = list(map(printable, names))
     usual = font_manager.findfont(font_manager.FontProperties())
     font = {c: _font_with(c, usual) for c in dict.fromkeys(''.join(names))}

@@ -100,7 +100,7 @@ class Constant:
 # %% ../nbs/03_plan.ipynb #27cf5298
 @dataclass(frozen=True)
 class Plateau:
-    "Lower the rate when `monitor` has stopped falling: `torch.optim.lr_scheduler.ReduceLROnPlateau` by its own code"
+    "Lower the learning rate when `monitor` stops falling, by `torch.optim.lr_scheduler.ReduceLROnPlateau` itself"
     factor:float=.1
     patience:int=10
     threshold:float=1e-4
@@ -132,7 +132,7 @@ class Curve:
 
 # %% ../nbs/03_plan.ipynb #81308dde
 def _are_rates(lr):
-    "Is `lr` what `Stage.lr` says? In a list a group may stand still, at 0"
+    "Is `lr` a valid `Stage.lr`? In a list, 0 leaves a group as it is"
     def least(low, *xs): return all(isinstance(x, Real) and not isinstance(x, bool) and low <= x < math.inf for x in xs)
     if isinstance(lr, slice): return least(1e-30, lr.stop, *([] if lr.start is None else [lr.start]))
     if isinstance(lr, (list, tuple)): return least(0, *lr) and max(lr, default=0) > 0
@@ -146,20 +146,20 @@ def _check_size(size):
     for side in size if isinstance(size, (list, tuple)) else [size]: check_whole('size', side)
 
 def _check_sched(sched):
-    "`InputError` unless `sched` has a method `at`: a class is no schedule"
+    "`InputError` unless `sched` has a method `at`; a class is refused"
     if isinstance(sched, type) or not callable(getattr(sched, 'at', None)):
         raise InputError(f'sched={sched!r}: give a OneCycle(), Constant(), Plateau(), or Curve() of a function')
 
 # %% ../nbs/03_plan.ipynb #8598a82b
 def _check_callable(name, o, example):
-    "`InputError` unless `o` is None, a `Spec` or a function: a class is none, nor is a name"
+    "`InputError` unless `o` is None, a `Spec` or a function; classes and names are refused"
     if o is None or isinstance(o, Spec): return
     if isinstance(o, type):
         raise InputError(f'{name}={o.__name__} is a class: give an object, such as {o.__name__}(), or {example}')
     if not callable(o): raise InputError(f'{name}={o!r}: give a function or {example}')
 
 def _check_opt(opt):
-    "`InputError` unless `opt` can be a `Stage.opt`: of torch's optimisers a `Spec`"
+    "`InputError` unless `opt` can be a `Stage.opt`: torch's optimisers must be given as a `Spec`"
     cls = opt.func if isinstance(opt, partial) else opt
     if isinstance(cls, type) and any(c.__module__.startswith('torch.optim') for c in cls.__mro__):
         name = f'torch.optim.{cls.__name__}' if cls.__module__.startswith('torch.') else cls.__name__

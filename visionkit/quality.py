@@ -37,7 +37,7 @@ def grey_score(im):
 
 # %% ../nbs/08_quality.ipynb #ad584f16
 def blur_score(im):
-    "Share of the differences between neighbours that is left if it is blurred again; NaN for a small or uniform image"
+    "Share of the differences between neighbours that another blur leaves; NaN for a small or uniform image"
     if min(im.size) < 64: return np.nan
     grey = np.asarray(im.convert('L'), dtype='float32')
     left = []
@@ -54,7 +54,7 @@ quality_measures = dict(dark=dark_score, light=light_score, blurred=blur_score, 
 def measure_image(
     path, # of an image file
 )->dict:
-    "Size, scores, digest and descriptor of an image; of one that cannot be read the `reason`"
+    "Size, scores, digest and descriptor of an image, or the `reason` why it cannot be read"
     try:
         (height, width), _ = image_shape(path)
         im = open_image(path, size=256)

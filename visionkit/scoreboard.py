@@ -105,7 +105,7 @@ def plot_errors(
 
 # %% ../nbs/27_scoreboard.ipynb #6c4df393
 def _file_problems(file, result, recipe, strict):
-    "What is wrong with one stored result"
+    "The problems of one stored result"
     if not isinstance(result, dict): return ['is not readable JSON']
     problems = []
     if result.get('recipe') != recipe.name: problems.append(f'holds a run of {result.get("recipe")}')
@@ -123,7 +123,7 @@ def scoreboard_check(
     path=None, # a folder of stored results; None: the one of this package
     strict:bool=False, # also report results of an older version of a recipe?
 ):
-    "What is wrong with the stored results, one plain line each; [] if all is well"
+    "The problems of the stored results, one line each; [] if there are none"
     problems = []
     for name, stored in stored_results(path).items():
         if name not in recipes:

@@ -41,10 +41,10 @@ def count_images(
 # %% ../nbs/05_sources.ipynb #dd16f2a4
 @dataclass(frozen=True)
 class Source:
-    "A data set: what is in it, what its archive is called, and where its publisher keeps it"
-    name:str # what `get_source` knows it by
-    title:str # one line for people
-    counts:dict # {sub-folder: {class folder: images}}; sub-folder '' where the class folders stand at the top
+    "A data set: its contents, the names of its archives, and where they are published"
+    name:str # the name for `get_source`
+    title:str # one line of description
+    counts:dict # {sub-folder: {class folder: images}}; sub-folder '' if the class folders are at the top
     size:tuple # (width, height) of every image; None where sizes differ
     mode:str='L' # 'L' is grey, 'RGB' colour
     archives:tuple=() # file names; all of them are needed
@@ -71,7 +71,7 @@ class Source:
 @patch
 def verify(self:Source,
     path, # folder to look at
-    called=None, # how the error should call it; default: `path`
+    called=None, # name of the folder in the error; default: `path`
     sample:bool=False, # open one image of each class as well?
 ):
     "Raise `InputError` unless `path` holds exactly the classes and counts of this source"
@@ -85,12 +85,12 @@ def verify(self:Source,
             file = Path(image_files(Path(path)/sub/c)[0])
             try:
                 with Image.open(file) as im: im.load()
-            except Exception as e: raise wrong(f'{Path(sub)/c/file.name} is not a readable image ({_said(e)})') from e
+            except Exception as e: raise wrong(f'{Path(sub)/c/file.name} is not a readable image ({_reason(e)})') from e
             size = self.size or im.size
             if (im.size, im.mode) != (size, self.mode):
                 raise wrong(f'{Path(sub)/c/file.name} is {im.size} {im.mode} instead of {size} {self.mode}')
 
-def _said(e): return ' '.join(str(e).split())[:200] or type(e).__name__   # one line, even of a web page
+def _reason(e): return ' '.join(str(e).split())[:200] or type(e).__name__   # one line, even of a web page
 
 # %% ../nbs/05_sources.ipynb #7e5d89c3
 class _Metered:
@@ -121,7 +121,7 @@ def _tar_entries(f, spend):
         for m in t:
             plain = m.isreg() and not m.issparse()
             yield m.name, plain or m.isdir(), t.extractfile(m) if plain else None
-    while stream.read(2**20): pass   # to the very end: that is where a compressed stream keeps its checksum
+    while stream.read(2**20): pass   # to the end, where a compressed stream has its checksum
     if any(stream.last): raise EOFError('no end mark')   # a tar ends with blocks of zeros
 
 # %% ../nbs/05_sources.ipynb #c67a6e6e
@@ -133,16 +133,16 @@ def _reading(archive):
     "Turn whatever a broken `archive` raises into an `InputError` that names it"
     try: yield
     except InputError: raise
-    except NotImplementedError as e: # it is whole, but packed in a way that `zipfile` does not know
-        raise InputError(f'{archive}: cannot be unpacked here ({_said(e)}); unpack it by hand, and pack it anew') from e
+    except NotImplementedError as e: # it is complete, but compressed in a way that `zipfile` does not support
+        raise InputError(f'{archive}: cannot be unpacked ({_reason(e)}); unpack it by hand and pack it again') from e
     except (OSError, *_damage) as e:
-        if getattr(e, 'errno', None): raise   # the disk's fault, not the archive's
-        raise InputError(f'{archive}: damaged, or not an archive ({_said(e)}); fetch it again') from e
+        if getattr(e, 'errno', None): raise   # an error of the disk, not of the archive
+        raise InputError(f'{archive}: damaged, or not an archive ({_reason(e)}); fetch it again') from e
 
 # %% ../nbs/05_sources.ipynb #8e87380d
 @contextmanager
 def _progress(total, instant=2**20):
-    "A progress bar to `update`, gone when the block ends; silent where nobody looks, and for `instant` work"
+    "A progress bar to `update`, gone when the block ends; none if nobody sees it, or for `instant` work"
     watched = (IN_NOTEBOOK or sys.stderr.isatty()) and total > instant
     bar = progress_bar([], total=total+1, leave=False) if watched else SimpleNamespace(update=noop)
     bar.update(0)
@@ -184,7 +184,7 @@ def _extract(archive, dest, root=''):
 def _building(
     dest, # a folder that is not there yet
 ):
-    "Yield a new folder that becomes `dest` when the block ends well; whatever happens, nothing else is left"
+    "Yield a new folder, renamed to `dest` if the block succeeds and removed otherwise"
     dest = Path(dest)
     dest.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f'.{dest.name}.part-', dir=dest.parent) as tmp, redirect_stdout(sys.stderr):
@@ -204,7 +204,7 @@ def unpack(
     if dest.exists(): raise InputError(f'{dest} is there already: name a new folder, or move it away')
     try:
         with _building(dest) as new: _extract(archive, new, root)
-    except OSError as e: raise InputError(f'cannot unpack {archive} to {dest}: {_said(e)}') from e
+    except OSError as e: raise InputError(f'cannot unpack {archive} to {dest}: {_reason(e)}') from e
     return dest
 
 # %% ../nbs/05_sources.ipynb #9f961fb4
@@ -296,7 +296,7 @@ def _unpacked(src): return cache_dir()/'data'/src.name
 def has_source(
     name:str, # a key of `sources`
 ):
-    "Can `get_source(name)` do without a network?"
+    "Does `get_source(name)` work without a network?"
     src = _source(name)
     return not src.archives or _unpacked(src).is_dir() or _find(src) is not None
 
@@ -306,12 +306,12 @@ def _download(src, folder):
     files, watched = [], IN_NOTEBOOK or sys.stderr.isatty()
     for url, md5 in src.urls.items():
         file = folder/Path(url).name
-        # fastai's downloader draws its bar even into a log
+        # fastai's downloader writes its bar into log files, too
         if watched: download_url(url, file, timeout=30)
         else: Path(urlsave(url, file.with_name(f'{file.name}.part'), timeout=30)).replace(file)
         if md5: good = hashlib.md5(file.read_bytes()).hexdigest() == md5
         else: good = check(checks_module(fastai.data), url, file)
-        if not good: raise InputError(f"{url}: what came does not have its publisher's size and hash; try again")
+        if not good: raise InputError(f"{url}: the download does not have its publisher's size and hash; try again")
         files.append(file)
     return files
 
@@ -327,13 +327,13 @@ def _archives(src, folder):
     if src.by_hand: raise _absent(src, f'none is downloaded: fetch {src.by_hand} by hand as {src.archives[0]}')
     if not src.urls: raise _absent(src, 'its publisher offers no download')
     try: return _download(src, folder)
-    except (OSError, HTTPException) as e: raise _absent(src, f'no download ({_said(e)})') from e
+    except (OSError, HTTPException) as e: raise _absent(src, f'no download ({_reason(e)})') from e
 
 # %% ../nbs/05_sources.ipynb #891f3500
 def get_source(
     name:str, # a key of `sources`
 ) -> Path: # the folder of its class folders, or of its train and test folders
-    "The data set `name`: from the cache, a local archive or its publisher; verified, and unpacked just once"
+    "The data set `name`: from the cache, a local archive or its publisher; verified, and unpacked once"
     src = _source(name)
     path = _unpacked(src)
     if not path.is_dir():
@@ -343,7 +343,7 @@ def get_source(
                 for dead in path.parent.glob(f'.{name}.part-*'): shutil.rmtree(dead, ignore_errors=True)
                 if not path.is_dir(): _make(src, path)
         except OSError as e:
-            raise InputError(f'{path}: cannot be made ({_said(e)}); VISIONKIT_CACHE can name another folder') from e
+            raise InputError(f'{path}: cannot be made ({_reason(e)}); VISIONKIT_CACHE can name another folder') from e
     src.verify(path, f'{path} (move it away to have it unpacked again)')
     return path
 

@@ -112,7 +112,7 @@ def _strip(images, size):
     return F.pad(images, (border,)*4, value=1.).permute(1, 2, 0, 3).flatten(2).as_subclass(torch.Tensor)
 
 def plot_augmented(
-    recipes, # those to draw, all of one source, which must be at hand
+    recipes, # those to draw, all of one source, which must be on this machine
     n:int=10, # images
     size:int=32, # side in pixels
 ):
@@ -151,7 +151,7 @@ def _pictures(recipe, run, cams, layer):
     "Function from the path of a test image to a picture, a file or a path; None if no heat maps are stored"
     if not cams:
         root = get_source(recipe.data.source)
-        if recipe.data.test: root = root.parent # with a second source, paths start at the folder that holds both
+        if recipe.data.test: root = root.parent # with a second source, paths are relative to the folder of both
         return lambda path: root/path
     file = results_dir()/recipe.name/f'{result_name(run)}{f".{layer}" if layer else ""}.cams'
     if not file.exists(): return None

@@ -19,9 +19,9 @@ from .interpret import Predictions
 def noise_matrix(
     kind:str, # 'symmetric', 'pair' or 'complementary'
     k:int, # classes
-    rate:float=1., # share of wrong labels; of complementary labels all are
+    rate:float=1., # share of wrong labels (all labels, if complementary)
 )->np.ndarray: # (k,k): rows true, columns given
-    "P(given | true) of a textbook kind of label noise"
+    "P(given | true) of a standard kind of label noise"
     eye = np.eye(check_whole('k', k, 2))
     wrong = dict(symmetric=(1 - eye)/(k-1), complementary=(1 - eye)/(k-1), pair=np.roll(eye, 1, axis=1))
     if kind not in wrong: raise InputError(f'no noise is called {kind!r}: {nearest(kind, wrong)}')
@@ -29,10 +29,10 @@ def noise_matrix(
     return (1 - rate)*eye + rate*wrong[kind]
 
 def check_transition(
-    T, # what was given as a matrix of P(given | true)
-    k:int=None, # of how many classes; None: any
+    T, # a matrix of P(given | true)
+    k:int=None, # number of classes; None: any
 )->np.ndarray: # (k,k)
-    "`T` as an array, if its rows are the probabilities of given labels, one row a true class"
+    "`T` as an array, if its rows are the probabilities of given labels, one row for each true class"
     try: T = np.asarray(T, dtype=float)
     except (TypeError, ValueError) as e: raise InputError('T must be a matrix; of a diagnosis take `.matrix`') from e
     if T.ndim != 2 or len(T) != T.shape[-1] or len(T) < 2:
@@ -72,15 +72,15 @@ def soften(
     T:np.ndarray, # (k,k) P(given | true)
     least:float=.01, # this share of each row is spread evenly
 )->np.ndarray:
-    "`T` without zeros: what was never seen may still happen"
+    "`T` without zeros: labels that were not observed are still possible"
     T, least = check_transition(T), check_number('least', least, 0, 1)
     return (1 - least)*T + least/len(T)
 
 # %% ../nbs/15_transition.ipynb #b67a9835
 @dataclass
 class Grouping:
-    "Images in groups that stand in for their true classes"
-    group:np.ndarray # (n,) the class that each image is taken for
+    "Images in groups, in place of their true classes"
+    group:np.ndarray # (n,) the class that is assumed for each image
     clear:np.ndarray # (n,) how clearly; only the order within a group matters
     k:int # classes
 
@@ -91,7 +91,7 @@ class Grouping:
 
     @classmethod
     def by_lowest(cls, probs):
-        "By the class of lowest probability, for labels that are never right"
+        "By the class of lowest probability, for labels that are never correct"
         return cls._by_score(-np.log(np.clip(probs, 1e-6, None)))
 
     @classmethod
@@ -136,7 +136,7 @@ def clear_share(n):
 
 @patch
 def refined(self:Grouping, probs, given, rounds=4):
-    "Group anew by what the networks predict for the clearest images, until the groups tell less of the given labels"
+    "Group again by the mean probabilities of the clearest images, while the information on the given labels grows"
     best = self
     for _ in range(rounds):
         typical = best.typical(probs, best.clearest(clear_share(len(probs))))
@@ -154,7 +154,7 @@ def transition_matrix(
     preds:Predictions, # out of fold, from `oof_preds`
     lowest:bool=False, # is the true class the one of lowest probability? (complementary labels)
 )->np.ndarray: # (k,k): rows true (as far as the assumption goes), columns given
-    "Estimate P(given | true) by what the clearest images of each group are called"
+    "Estimate P(given | true) by the given labels of the clearest images of each group"
     p, given = preds.probs.double().numpy(), preds.targs.numpy()
     groups = (Grouping.by_lowest if lowest else Grouping.by_highest)(p).refined(p, given)
     return row_shares(groups.counts(given, groups.clearest(clear_share(len(p)))))
@@ -182,7 +182,7 @@ def by_clusters(cls:Grouping, probs, given):
 def simulated_preds(
     T, # (k,k) P(given | true)
     n:int=20_000, # images
-    doubt:float=.1, # share of images that the network is torn about
+    doubt:float=.1, # share of images with probabilities divided between two classes
     weights=None, # (k,) shares of the true classes; None: equal
     people:float=0., # share of the images in doubt that get the other class's label, before any other noise
     seed:int=0,

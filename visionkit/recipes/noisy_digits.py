@@ -76,7 +76,7 @@ noisy_digits = register(Recipe(
     score=Spec('recovered'),
     seed_figure=dict(value=.0099, metric='test accuracy, last epoch, best of five',
                      source='seed 000, part 3, stored log'),
-    notes='No clean label is used in training; settings were compared by the loss on held-out noisy labels. '
+    notes='No clean label is used in training; settings were compared by the loss on noisy validation labels. '
           '`stats` are the mean and standard deviation of the pixels of MNIST.'))
 
 # %% ../../nbs/recipes/noisy_digits.ipynb #741df8e5
@@ -95,7 +95,7 @@ def noisy_table():
 def plot_noisy(
     ax=None, # where to draw; None makes a figure
 ):
-    "Test accuracy over the epochs: the five trainings that believe the labels, and `noisy-digits`; returns the axes"
+    "Test accuracy over the epochs: the five trainings on uncorrected labels, and `noisy-digits`; returns the axes"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(8, 3.2), layout='constrained')[1]
     for i, (color, recipe) in enumerate([*[('tab:gray', r) for r in as_run], ('tab:blue', noisy_digits)]):
