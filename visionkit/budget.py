@@ -59,15 +59,16 @@ def decoding_seconds(
     return (time.perf_counter() - began)/len(some)/min(16, defaults.cpus)
 
 def measure(
-    model, # a network for colour images
+    model, # a network
     files:list, # images, some of which are decoded
     sizes=(96, 192), # pixels; two, or one twice for a network that takes one size only
     bs:int=32, # images a step
+    n_in:int=3, # channels of the images
 )->Costs:
     "What an image costs on this machine, from a few steps at two sizes and the decoding of a few images"
     device, dtype = default_device(), fast_dtype()
     model = deepcopy(model).to(device, memory_format=fast_layout(model))
-    def batch(size): return torch.rand(bs, 3, size, size, device=device).to(memory_format=fast_layout(model))
+    def batch(size): return torch.rand(bs, n_in, size, size, device=device).to(memory_format=fast_layout(model))
     def step(x):
         with fast_autocast(model, device, dtype): out = model(x)
         F.cross_entropy(out.float(), torch.zeros(bs, dtype=torch.long, device=device)).backward()
