@@ -4,7 +4,7 @@
 
 The rival is `vision_learner(dls, arch).fine_tune(n)` with `Resize(224)` and `aug_transforms()`, for as many epochs as fit.
 `--smoke` takes the embedded digits and one epoch each."""
-import argparse, json, time, warnings
+import argparse, json, os, time, warnings
 from pathlib import Path
 
 def arguments():
@@ -26,8 +26,9 @@ def rival_learner(run, args, size):
     items, _ = folder_table(run.path)
     like = architecture(args.arch, items.label.nunique(), 'none')
     tfms = [*aug_transforms(), Normalize.from_stats(like.mean, like.std)]
-    dls = ImageDataLoaders.from_df(items, path='/', fn_col='path', label_col='label', valid_col='is_valid',
-                                   item_tfms=Resize(size), batch_tfms=tfms)
+    names = [os.path.relpath(p, args.folder) for p in items.path]
+    dls = ImageDataLoaders.from_df(items.assign(path=names), path=args.folder, fn_col='path', label_col='label',
+                                   valid_col='is_valid', item_tfms=Resize(size), batch_tfms=tfms)
     learn = vision_learner(dls, args.arch, metrics=accuracy, pretrained=False, normalize=False)
     if args.weights == 'imagenet': load_state(learn.model[0], imagenet_state(args.arch), partial=True)
     return learn
@@ -62,14 +63,14 @@ def main():
     from visionkit.core import run_info
     from visionkit.folder import train_folder
     from visionkit.sources import get_source
-    folder = args.folder or get_source('digits')
+    args.folder = args.folder or get_source('digits')
     tiny = dict(epochs=1, size=32) if args.smoke else {}
     began = time.time()
-    run = train_folder(folder, args.minutes, out=args.runs, arch=args.arch, weights=args.weights, bars=False, **tiny)
+    run = train_folder(args.folder, args.minutes, out=args.runs, arch=args.arch, weights=args.weights, bars=False, **tiny)
     stages = [f'{s["epochs"]} epochs at {s["size"]} px' for s in run.recipe['settings']['stages']]
     ours = dict(accuracy=run.metric('accuracy_last'), stages=stages, seconds=round(time.time() - began, 1))
     rival = train_rival(run, args, 60*args.minutes, 32 if args.smoke else 224)
-    result = dict(folder=Path(folder).name, minutes=args.minutes,
+    result = dict(folder=Path(args.folder).name, minutes=args.minutes,
                   arch=args.arch, weights=args.weights, visionkit=ours, fastai=rival, **run_info())
     print(json.dumps(result, indent=1))
     if args.out:

@@ -8,6 +8,7 @@ from visionkit.images import *
 from visionkit.copies import *
 from visionkit.sources import *
 from visionkit.data import *
+from visionkit.store import *
 from visionkit.cache import *
 from visionkit.augment import *
 from visionkit.pictures import *
@@ -38,11 +39,9 @@ from visionkit.experiment import *
 from visionkit.budget import *
 from visionkit.collection import *
 from visionkit.folder import *
-from visionkit.space import *
 from visionkit.tuning import *
 from visionkit.inference import *
+from visionkit.learner import *
 from visionkit.export import *
-from visionkit.study import *
-from visionkit.sweep import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

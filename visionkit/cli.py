@@ -7,7 +7,7 @@ __all__ = ['argument', 'one_of', 'command', 'cmd_list', 'cmd_fetch', 'cmd_train'
            'cmd_labels', 'cmd_report', 'cmd_evaluate', 'cmd_predict', 'cmd_export', 'cmd_scoreboard', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #528da696
-import argparse, json, os, sys, warnings
+import argparse, json, os, signal, sys, warnings
 from .core import *
 from .files import *
 from .plan import *
@@ -85,10 +85,17 @@ def _cross_validate(args, words):
     _say(f'{out}: noise.json, issues.csv, issues.html')
 
 # %% ../nbs/29_cli.ipynb #338b60ca
+def _dry_run(args):
+    "`visionkit train --dry-run`"
+    from visionkit.capacity import dry_run
+    names = 'epochs arch weights partial size flip balance test skip_unreadable'.split()
+    print(dry_run(args.folder, args.minutes, hold_out=not args.all, **_choices(args, names)))
+
 def _choices(args, names):
     "The arguments among `names` that were given"
     return {n: getattr(args, n) for n in names if getattr(args, n) is not None}
 
+# %% ../nbs/29_cli.ipynb #df6f32f9
 @command(
     argument('folder', metavar='FOLDER', help='class folders (perhaps in train, valid and test), or a CSV file'),
     one_of(argument('--minutes', type=float, default=20, metavar='M', help='time for everything (default 20)'),
@@ -106,12 +113,15 @@ def _choices(args, names):
     argument('--test', metavar='FOLDER', help='class folders of a test set, predicted once at the end'),
     one_of(argument('--folds', type=int, metavar='N', help='cross-validation: N networks, and suspect labels'),
            argument('--all', action='store_true', help='train on all images, without a validation set and a figure')),
-    argument('--seed', type=int, default=0, help='of all random numbers (default 0)'))
+    argument('--seed', type=int, default=0, help='of all random numbers (default 0)'),
+    argument('--dry-run', action='store_true', help='print the images, the plan and the size of the decoded images; '
+                                                    'write nothing'))
 def cmd_train(args):
     "a model of your own images: plan, training, report; run the same line again to resume"
     from visionkit.folder import train_folder
     names = 'epochs arch weights partial size flip balance test skip_unreadable seed'.split()
     words = dict(out=args.out, name=args.name, bars=sys.stdout.isatty(), **_choices(args, names))
+    if args.dry_run: return _dry_run(args)
     if args.folds: return _cross_validate(args, words)
     run = train_folder(args.folder, args.minutes, hold_out=not args.all, **words)
     for line in run.summary: _say(line)
@@ -292,24 +302,55 @@ def parser():
             for flags, settings in group: place.add_argument(*flags, **settings)
     return p
 
+# %% ../nbs/29_cli.ipynb #6ea9c377
+def _join_launch():
+    "Of processes that a launcher started together the first prints; SIGTERM, by which launchers end them, is Ctrl-C"
+    if process_count() == 1: return
+    if process_rank(): sys.stdout = open(os.devnull, 'w')
+    def stop(*_): raise KeyboardInterrupt
+    signal.signal(signal.SIGTERM, stop)
+
+def _check_launch(args):
+    "`InputError` if several processes would do the same work, or one would where several were asked for"
+    if process_count() > 1 and (args.command not in ('run', 'train') or vars(args).get('folds')):
+        what = 'train --folds' if args.command == 'train' else args.command
+        raise InputError(f'visionkit {what} is for one process: start it without a launcher')
+    if 'ACCELERATE_MIXED_PRECISION' in os.environ and 'MASTER_ADDR' in os.environ and 'RANK' not in os.environ:
+        raise InputError('with --cpu, accelerate leaves several processes to MPI: take --multi_gpu, which starts them '
+                         'on machines without a GPU, too, or torchrun')
+
+def _other_ended(e):
+    "Does the error `e` come of the end of another process of this launch?"
+    if process_count() == 1: return False
+    from visionkit.processes import peer_lost
+    return peer_lost(e)
+
+def _fail(line, status=2):
+    "Print `line`, by the first process that fails, and return the exit status"
+    first = process_count() == 1
+    if not first: from visionkit.processes import first_to_fail
+    if first or first_to_fail(): _say(line, file=sys.stderr)
+    return status
+
 # %% ../nbs/29_cli.ipynb #ea8edfcf
 def main(
     argv=None, # words of the command line; None takes the shell's
 ):
     "Run one command; returns the exit status"
     args = parser().parse_args(argv)
+    _join_launch()
     warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # caused by fastai's imports
-    try: return args.f(args) or 0
+    try:
+        _check_launch(args)
+        return args.f(args) or 0
     except InputError as e:
         # fastai adds a line before an error in a callback
-        _say('visionkit: ' + str(e).rsplit(':\n\t', 1)[-1], file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('\nstopped: run the same line again to resume', file=sys.stderr)
-        return 130
+        return _fail('visionkit: ' + str(e).rsplit(':\n\t', 1)[-1])
+    except KeyboardInterrupt: return _fail('stopped: run the same line again to resume', 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except OSError as e:
-        _say(f'visionkit: {e}', file=sys.stderr)
-        return 2
+    except OSError as e: return _fail(f'visionkit: {e}')
+    except RuntimeError as e:
+        if not _other_ended(e): raise
+        return _fail('visionkit: another process has ended: run the same line again to resume')

@@ -21,6 +21,7 @@ from .interpret import Predictions
 from .architectures import Architecture, architecture
 from .assemble import *
 from .experiment import *
+from .processes import *
 from .inference import evaluate
 from .budget import *
 from .collection import Collection, collect
@@ -188,13 +189,18 @@ def train_folder(
     check_minutes(minutes)
     run_name = f'{slug(name or name_of(source))}-{seed}{_part(settings)}'
     with claimed(user_path(out)/run_name) as folder:
-        if not (folder/'recipe.json').exists(): _plan_run(folder, source, minutes, settings, seed)
-        recipe, about = stored_recipe(folder), read_json(folder/'recipe.json')
-        if about.get('asked') != training_settings(source, minutes, settings):
-            raise InputError(f'{folder} holds a training with other settings: repeat those to resume it, or '
-                             'choose another name or out')
-        items, test = folder_table(folder)
-        return finish_run(Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test))
+        job = from_first(lambda: _planned_job(folder, source, minutes, settings, seed))
+        return finish_run(job)
+
+def _planned_job(folder, source, minutes, settings, seed):
+    "The training in `folder`, planned unless it is"
+    if not (folder/'recipe.json').exists(): _plan_run(folder, source, minutes, settings, seed)
+    recipe, about = stored_recipe(folder), read_json(folder/'recipe.json')
+    if about.get('asked') != training_settings(source, minutes, settings):
+        raise InputError(f'{folder} holds a training with other settings: repeat those to resume it, or '
+                         'choose another name or out')
+    items, test = folder_table(folder)
+    return Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test)
 
 def _part(settings):
     if not settings.hold_out: return '-all'

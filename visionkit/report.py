@@ -167,6 +167,16 @@ def _worst(run):
     worst = run.result.get('worst')
     return [h.H3('Top losses'), h.Div(*map(card, worst), cls='worst')] if worst else []
 
+def _inspection(run):
+    "The issues of the images, where the run's folder holds an inspection of them"
+    file = run.path/'inspection'/'inspection.json'
+    if not run.path.is_dir() or not file.exists(): return []
+    about = read_json(file)
+    rows = [(name.replace('_', ' '), f'{o["n"]:,}', percent(o['n']/about['n'], 1), o['images'])
+            for name, o in about['issues'].items() if o['n']]
+    table = html_table(['issue', 'images', 'share', 'which'], rows, (1, 2)) if rows else h.P('No image has an issue.')
+    return [h.H3('Inspection of the images'), table, h.P('Pictures are in inspection/inspection.html.')]
+
 # %% ../nbs/21_report.ipynb #eeb5ab5f
 def _section(run, i):
     notes = [] if run.finished or not run.epochs else [f'{run.state}; run the same line again to resume']
@@ -175,9 +185,11 @@ def _section(run, i):
     about = h.P(run.label, *[h.Span(f' {n}.', cls='state') for n in notes])
     remark = run.get('notes') or []
     remark = [h.Ul(*map(h.Li, remark))] if isinstance(remark, list) and remark else [h.P(str(remark))] if remark else []
-    return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, tile_row(_run_tiles(run)), *_curves(run),
-                     *_confusions(run), *_worst(run), h.H3('Where it comes from'), _facts(run), id=f'run{i}')
+    parts = *_curves(run), *_confusions(run), *_worst(run), *_inspection(run), h.H3('Where it comes from'), _facts(run)
+    return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, tile_row(_run_tiles(run)), *parts,
+                     id=f'run{i}')
 
+# %% ../nbs/21_report.ipynb #16922797
 def _overview(runs):
     head = ['run', 'parameters', 'epochs', 'last epoch', 'best epoch', 'published', 'difference', 'training', 'state']
     rows = [(h.A(r.run, href=f'#run{i}'), _number(r.params, ','), str(r.epochs), percent(r.accuracy), percent(r.best),
@@ -185,6 +197,14 @@ def _overview(runs):
             for i, r in enumerate(compare(runs).astype(object).itertuples())]
     return h.Div(html_table(head, rows, range(1, 8)), cls='card')
 
+def _overlay(runs):
+    "The curves of all runs in one picture"
+    begun = [r for r in runs if len(r.judged)]
+    def draw(fig): draw_compare(fig.subplots(1, 2), begun)
+    alt = f'accuracy and loss of {len(begun)} runs by epoch'
+    return h.Div(_picture(draw, (9, 2.8), alt, 'compressed'), cls='card') if begun else ''
+
+# %% ../nbs/21_report.ipynb #0efba11b
 def html_report(
     runs, # a `Run` or the path of one, or a list of them
     out='report.html', # file to write
@@ -195,7 +215,7 @@ def html_report(
     check_outputs(out)
     title = runs[0].label if len(runs) == 1 else f'{len(runs)} runs'
     foot = 'Accuracy: one model after its last epoch, without test-time augmentation, on the validation set.'
-    overview = [_overview(runs)] if len(runs) > 1 else []
+    overview = [_overview(runs), _overlay(runs)] if len(runs) > 1 else []
     return write_page(out, title, *overview, *[_section(r, i) for i, r in enumerate(runs)], foot=foot)
 
 # %% ../nbs/21_report.ipynb #0e3011b1
