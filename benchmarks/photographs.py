@@ -47,7 +47,10 @@ def learner(folder, network, size, setup, augment=None):
             gc.collect() # ends the processes of the loader
             self.seconds, self.cpu = (now - then for now, then in zip((time.perf_counter(), cpu_seconds()), self.started))
     n, bs, workers, arm = setup
-    split, tfms = lambda o: (range(n), range(n, n + bs)), [*(augment or [Flip()]), Normalize.from_stats(*imagenet_stats)]
+    def split(files):
+        order = sorted(range(len(files)), key=lambda i: files[i].name) # classes alternate
+        return order[:n], order[n:n+bs]
+    tfms = [*(augment or [Flip()]), Normalize.from_stats(*imagenet_stats)]
     if arm == 'fastai':
         block = DataBlock((ImageBlock, CategoryBlock), get_items=lambda p: get_image_files(p).sorted(), get_y=parent_label,
                           splitter=split, item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
