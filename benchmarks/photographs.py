@@ -91,6 +91,8 @@ def race(folder, network, size, args, n):
     for process in processes: process.join()
     return {arm: compared(found, arm, 'fastai') for arm in ('float32', 'auto')}
 
+STEPS = 8 # profiled
+
 # Op → part of a step; what stands nowhere else is 'other operations'
 PARTS = dict(convolution='convolution linear addmm mm bmm matmul', normalisation='batch_norm', pooling='pool mean',
              activation='relu threshold hardtanh silu sigmoid clamp', conversion='copy_ to _to_copy contiguous clone')
@@ -151,20 +153,20 @@ def main():
     args = arguments()
     if args.smoke: args.n, args.bs, args.rounds, args.networks, args.sizes, args.workers = 8, 4, 1, ['resnet18'], [32], 0
     import_module('visionkit.all') # before processes are forked: none of this one's threads is in use
+    dtype = str(import_module('visionkit.callbacks').fast_dtype()).removeprefix('torch.')
     races, parts = {}, {}
     with tempfile.TemporaryDirectory() as d:
         os.environ['VISIONKIT_CACHE'] = str(Path(d)/'cache')
         folder = Path(d)/'images'
-        write_photos(folder, photographs(args.photos), 2*args.n + args.bs)
-        for network in args.networks:
-            for size in args.sizes:
+        write_photos(folder, photographs(args.photos), max(2*args.n, STEPS*args.bs) + args.bs)
+        for size in args.sizes:
+            for network in args.networks:
                 n, name = args.n*(2 if size < 200 else 1), f'{network} {size}'
                 print(name, flush=True)
                 races[name] = race(folder, network, size, args, n)
                 print(races[name], flush=True)
-                parts[name] = in_process(profile, folder, network, size, (n, args.bs, None, 'auto'))
+                parts[name] = in_process(profile, folder, network, size, (STEPS*args.bs, args.bs, None, 'auto'))
                 print(parts[name], flush=True)
-    from visionkit.callbacks import fast_dtype
-    write_report(args.out, bs=args.bs, auto=str(fast_dtype()).removeprefix('torch.'), races=races, parts=parts)
+                write_report(args.out, bs=args.bs, auto=dtype, races=races, parts=parts) # after each: the last is slow
 
 if __name__ == '__main__': main()
