@@ -29,6 +29,12 @@ def test_stale_and_failing_pages_are_named(page, capfd):
     assert main([str(stale), '--store']) == 0 and main([str(stale)]) == 0
     assert nbformat.read(stale, 4).cells[1].outputs[0].text == '8 images\n'
 
+def test_a_page_edited_meanwhile_is_left_as_it_is(page):
+    source = f'import pathlib; p = pathlib.Path("edited.ipynb")\np.write_text(p.read_text().replace("# here", "# there"))'
+    edited = page('edited.ipynb', cell(source=source), cell(source='print(1) # here'))
+    assert main([str(edited), '--store']) == 1
+    assert nbformat.read(edited, 4).cells[1].source == 'print(1) # there' and not nbformat.read(edited, 4).cells[1].outputs
+
 def test_a_page_runs_as_its_reader_runs_it(page, monkeypatch):
     monkeypatch.setenv('IN_TEST', '1')
     source = 'import os, sys, warnings; from visionkit.core import tiny\nprint(tiny("full", "small"))'

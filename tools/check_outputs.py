@@ -75,7 +75,11 @@ def check(page, words_only=False, store=False):
     except CellExecutionError as e:
         print(f'{page}: fails\n{e}', flush=True)
         return True
-    lines = [*differences(nbformat.read(page, 4), new, words_only)]
+    old = nbformat.read(page, 4)
+    if [c.source for c in old.cells] != [c.source for c in new.cells]:
+        print(f'{page}: was edited while it ran, run it again', flush=True)
+        return True
+    lines = [*differences(old, new, words_only)]
     print('\n'.join([f'{page}: {"stale" if lines else "as stored"}', *lines]), flush=True)
     if not lines or not store: return bool(lines)
     with atomic_write(page, 'w') as f: nbformat.write(new, f)
