@@ -30,7 +30,7 @@ def test_stale_and_failing_pages_are_named(page, capfd):
     assert nbformat.read(stale, 4).cells[1].outputs[0].text == '8 images\n'
 
 def test_a_page_edited_meanwhile_is_left_as_it_is(page):
-    source = f'import pathlib; p = pathlib.Path("edited.ipynb")\np.write_text(p.read_text().replace("# here", "# there"))'
+    source = 'import pathlib; p = pathlib.Path("edited.ipynb")\np.write_text(p.read_text().replace("# here", "# there"))'
     edited = page('edited.ipynb', cell(source=source), cell(source='print(1) # here'))
     assert main([str(edited), '--store']) == 1
     assert nbformat.read(edited, 4).cells[1].source == 'print(1) # there' and not nbformat.read(edited, 4).cells[1].outputs

@@ -48,7 +48,7 @@ def test_fast_answers(shell):
     code = "import sys, resource; from visionkit.cli import main\ntry: main({!r})\nexcept SystemExit: pass\n" \
            "u = resource.getrusage(resource.RUSAGE_SELF); print(u.ru_utime + u.ru_stime, 'torch' in sys.modules)"
     for words in (['--help'], ['list'],
-                  *([c, '--help'] for c in 'list fetch train run report evaluate predict export inspect labels scoreboard'.split())):
+                  *([c, '--help'] for c in 'list fetch train run sweep report evaluate predict export inspect labels scoreboard'.split())):
         seconds, torch = subprocess.run([sys.executable, '-c', code.format(words)], capture_output=True,
                                         text=True).stdout.splitlines()[-1].split()
         assert torch == 'False' and float(seconds) < 1, words

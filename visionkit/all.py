@@ -41,6 +41,7 @@ from visionkit.collection import *
 from visionkit.folder import *
 from visionkit.tuning import *
 from visionkit.inference import *
+from visionkit.learner import *
 from visionkit.export import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

@@ -87,7 +87,7 @@ def _fold(learn_at, source, splitter, stages, out):
         if isinstance(dl, CachedDL): dl.build() # unreadable images are an error before the training
     # `learn_at` has made the loaders, with an image size of its own
     # The validation images are predicted once, at the end
-    with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out)
+    with learn.added_cbs(ValidateLast(0)): rows = learn.fit_stages(stages, lambda stage: learn.dls, out, run=False)
     return (loader_files(learn.dls.valid), Predictions.from_learner(learn).probs, [str(c) for c in learn.dls.vocab],
             rows.seconds[:learn.resumed].sum())
 

@@ -6,7 +6,7 @@
 __all__ = ['shared_rows', 'fill_rows', 'description', 'cache_file', 'open_rows', 'stored_rows']
 
 # %% ../nbs/06_store.ipynb #c912bd1b
-import errno, hashlib, mmap, shutil, zlib
+import errno, gc, hashlib, mmap, shutil, weakref, zlib
 from contextlib import suppress
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
@@ -96,6 +96,8 @@ def cache_file(
     except OSError as e: warnings.warn(f'decoded images stay in memory: {e}')
 
 # %% ../nbs/06_store.ipynb #550ca621
+_opened = [] # weak references to the arrays of files that this process has opened
+
 def _checksum(images): return zlib.crc32(images).to_bytes(4, 'little')
 
 def _end(file, images):
@@ -117,6 +119,7 @@ def open_rows(
     if a.shape != shape or a.dtype != np.uint8 or end != _checksum(a): return None
     if not all(np.array_equal(a[i], to_np(x)) for i, x in known.items()): return None
     with suppress(OSError): os.utime(file)
+    _opened.append(weakref.ref(a))
     return torch.from_numpy(a)
 
 # %% ../nbs/06_store.ipynb #e8871086
@@ -145,13 +148,16 @@ def _write_rows(file, shape, fill):
 
 # %% ../nbs/06_store.ipynb #897241ef
 def _make_room(folder, gb):
-    "Remove the least recently used files until at most `gb` are left (but never the newest)"
+    "Remove the least recently used files until at most `gb` are left, but none that is in use here"
     for f in folder.glob('.*.npy-*'): # of a process killed a day ago or more
         if time.time() - f.stat().st_mtime > 86_400: f.unlink(missing_ok=True)
     files, size = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob('*.npy')), reverse=True), 0
-    for i, (_, n, f) in enumerate(files):
+    if sum(n for _, n, _ in files) <= gb*1e9: return
+    gc.collect() # loaders that nobody has any more, and their arrays
+    in_use = {Path(a.filename) for ref in _opened if (a := ref()) is not None}
+    for _, n, f in files:
         size += n
-        if i and size > gb*1e9: f.unlink(missing_ok=True)
+        if size > gb*1e9 and f.resolve() not in in_use: f.unlink(missing_ok=True)
 
 def stored_rows(
     file, # from `cache_file`
