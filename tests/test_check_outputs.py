@@ -55,6 +55,12 @@ def test_numbers_of_a_measured_cell():
     assert measured('ours  0.4  1.1e-05') == measured('ours  12.5  -3')
     assert measured('ours  0.4') != measured('theirs  0.4')
 
+def test_times_of_a_measured_cell_are_kept(page):
+    stale = page('measured.ipynb', cell(stream('7 ms\n'), source='#| measured\nprint(8, "ms")'),
+                 cell(stream('7 images\n'), source='print(8, "images")'))
+    assert main([str(stale), '--store']) == 0
+    assert [c.outputs[0].text for c in nbformat.read(stale, 4).cells] == ['7 ms\n', '8 images\n']
+
 def test_parts_of_an_output():
     table = new_output('execute_result', {'text/html': '<table id="T_1a">', 'text/plain': 'a  1'})
     bar = new_output('display_data', {'text/html': '<div>', 'text/plain': '<div><progress value="3"></progress></div>'})
