@@ -32,6 +32,7 @@ class Limits:
     explained = .6
     # Odds ratio up to which two classes may be one under two names: 37 % of the labels of both exchanged
     alike = 3.
+    certain = 5 # labels wrong for certain, at least, before a kind is named: uneven noise of one looks even
     clean = .1 # most disagreement of a set called clean, and the widest interval of `many` images and good networks
     many = 2000 # images
     one_label = .4 # most frequent label of a group: complementary labels .25 and less, exchanged pairs .5 and more
@@ -66,6 +67,15 @@ class Floor:
 _rates = np.r_[0, np.geomspace(.001, .1, 40), np.linspace(.105, .985, 177)]
 _slopes, _offsets = np.geomspace(Limits.slope, 6, 7), np.linspace(-10, 6, 65)
 
+def _crossings(above):
+    "The rates between which the curve `above`, a value a rate of `_rates`, is positive"
+    inside = np.flatnonzero(above >= 0)
+    def at(i, j): # the zero on the line from i, inside, to j, outside
+        if j not in range(len(above)): return float(_rates[i])
+        return float(_rates[i] + (_rates[j] - _rates[i])*above[i]/max(above[i] - above[j], 1e-12))
+    return at(inside[0], inside[0] - 1), at(inside[-1], inside[-1] + 1)
+
+# %% ../nbs/16_evidence.ipynb #01c211c5
 def floor(
     other, # (n,) of bool: does the given label differ from the predicted one?
     clear, # (n,) how clear the image is to the networks; only the order matters
@@ -85,13 +95,12 @@ def floor(
         q = np.clip(rate + (1 - rate)*hard, 1e-6, 1 - 1e-6)
         return np.log(q) @ disagree + np.log1p(-q) @ (images - disagree)
     likelihood = np.array([fits(rate).max() for rate in _rates])
-    inside = _rates[likelihood >= likelihood.max() - chi2.ppf(level, 1)/2]
-    low = inside[0]
+    low, high = _crossings(likelihood - likelihood.max() + chi2.ppf(level, 1)/2)
     slope, offset = np.unravel_index(fits(low).argmax(), (len(_slopes), len(_offsets)))
     mistaken = np.empty(n)
     mistaken[order] = expit(_offsets[offset] - _slopes[slope]*score)
     wrong = low/np.maximum(low + (1 - low)*mistaken, 1e-12)
-    return Floor(float(_rates[likelihood.argmax()]), float(low), float(inside[-1]), wrong)
+    return Floor(float(_rates[likelihood.argmax()]), low, high, wrong)
 
 # %% ../nbs/16_evidence.ipynb #evid0016
 def even_noise(
@@ -154,10 +163,10 @@ def _avoided(counts):
     k = len(counts)
     if k < 5: return # of three or four classes, pairs that are exchanged would leave out one as well
     wrong = np.where(np.eye(k, dtype=bool), np.inf, counts)
-    never, ordered = wrong.argmin(1), np.sort(wrong, 1)[:, :-1]
+    avoided, ordered = wrong.argmin(1), np.sort(wrong, 1)[:, :-1]
     least, second, usual = ordered[:, 0], ordered[:, 1], np.median(ordered, 1)
     apart = (usual >= np.maximum(8, 5*least)).all() and second.mean() >= max(3, 10*least.mean())
-    return never if apart and len({*never}) == k else None
+    return avoided if apart and len({*avoided}) == k else None
 
 def best_grouping(
     probs, # (n,k) calibrated
@@ -170,9 +179,9 @@ def best_grouping(
     gain = [g.information(given) if g else 0. for g, _ in choices]
     best = 0 if 1.1*gain[0] >= max(gain) else int(np.argmax(gain))
     groups, lowest = choices[best][0].refined(probs, given), choices[best][1]
-    never = None if lowest else _avoided(groups.counts(given, groups.clearest(clear_share(n))))
-    if never is None: return groups, lowest, ('highest', 'lowest', 'clusters')[best]
-    return Grouping(never[groups.group], groups.clear, k).refined(probs, given), True, 'avoided'
+    avoided = None if lowest else _avoided(groups.counts(given, groups.clearest(clear_share(n))))
+    if avoided is None: return groups, lowest, ('highest', 'lowest', 'clusters')[best]
+    return Grouping(avoided[groups.group], groups.clear, k).refined(probs, given), True, 'avoided'
 
 # %% ../nbs/16_evidence.ipynb #evid0028
 def two_errors(rate, n):
@@ -240,8 +249,9 @@ def disagreement(self:Evidence):
 
 @patch(as_prop=True)
 def top(self:Evidence):
-    "(share of other labels among the clearest images of each group, two standard errors)"
-    rate = float((self.weights*(1 - self.T.diagonal())).sum())
+    "(share of other labels among the clearest images of each group, however few they are, two standard errors)"
+    clear = self.groups.clearest(clear_share(self.n), least=1)
+    rate = float((self.given != self.groups.group)[clear].mean())
     if rate < .5: rate = min(rate, self.disagreement) # a higher rate than among all images is chance
     return rate, two_errors(rate, clear_share(self.n)*self.n)
 
