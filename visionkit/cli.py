@@ -288,7 +288,8 @@ def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
     p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.',
-                                epilog='Several processes: torchrun --nproc-per-node N -m visionkit run NAME, or train FOLDER.')
+                                epilog='Several processes: torchrun --nproc-per-node N -m visionkit '
+                                       'run NAME, or train FOLDER.')
     p.add_argument('--version', action='version', version=f'visionkit {__version__}')
     subs = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, (f, arguments) in _commands.items():
