@@ -1,9 +1,9 @@
-"""What it costs to test all pages: each in a new Python, as `nbdev-test` runs it, and all by `tools/run_tests.py`.
+"""The cost of testing pages: each in a new Python, as `nbdev-test` runs it, and all by `tools/run_tests.py`.
 
 Both ways run the same pages, two at a time, one way after the other, each with an empty cache of its own and without
 VISIONKIT_ARCHIVES. results/benchmarks/pages.json gets the processor seconds (user and system) of all processes of each
 way, which other processes on the machine hardly change, and the seconds that passed, which they do change."""
-import ctypes, json, os, resource, subprocess, sys, tempfile, time
+import argparse, ctypes, json, os, resource, subprocess, sys, tempfile, time
 from pathlib import Path
 from visionkit.core import run_info
 from visionkit.files import atomic_write, results_dir
@@ -32,15 +32,19 @@ def measure(
     return dict(processor_seconds=round(processor_seconds() - before), seconds=round(seconds), status=status)
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--every', type=int, default=1, metavar='K', help='measure every K-th page (default: all)')
+    every = parser.parse_args().every
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0): raise SystemExit('this needs Linux')
     bin = Path(sys.executable).parent
-    pages = sorted(str(p.relative_to(ROOT)) for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    notebooks = (p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    pages = sorted(str(p.relative_to(ROOT)) for p in notebooks)[::every]
     one_by_one = ['sh', '-c', f'printf "%s\\n" "$@" | xargs -n 1 -P 2 {bin}/nbdev-test --do-print', 'sh']
     ways = dict(run_tests=measure([sys.executable, 'tools/run_tests.py'], pages),
                 one_by_one=measure(one_by_one, pages))
     ratio = ways['run_tests']['processor_seconds']/ways['one_by_one']['processor_seconds']
     with atomic_write(results_dir()/'benchmarks'/'pages.json', 'w') as f:
-        json.dump(dict(pages=len(pages), **ways, ratio=round(ratio, 3), **run_info()), f, indent=1)
+        json.dump(dict(pages=pages, **ways, ratio=round(ratio, 3), **run_info()), f, indent=1)
     print(json.dumps(ways), f'ratio of processor seconds: {ratio:.3f}')
 
 if __name__ == '__main__': main()

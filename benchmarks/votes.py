@@ -1,22 +1,21 @@
-"""Several networks, several looks: what `characters-fast` gains from an ensemble and from test-time augmentation, and
-what they cost.
+"""The gain and the cost of an ensemble and of test-time augmentation for `characters-fast`.
 
 For each of its five folds a network of each seed is trained (or found under --out, where `visionkit run` left it). The
-held-out images are judged by each alone, by each under augmented looks (fastai's `Learner.tta`), and by the mean of
-all probabilities. A line for each goes to results/characters-fast/votes.csv: fold, seed (empty: all of them together),
-networks, looks, accuracy, seconds of training, seconds of judging."""
+validation images are predicted by each network, by each with test-time augmentation (fastai's `Learner.tta`), and by
+the mean of all probabilities. A line for each goes to results/characters-fast/votes.csv: fold, seed (empty: all of them together),
+networks, looks (views of each image), accuracy, seconds of training, judging (seconds of prediction)."""
 import argparse, time
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='of the networks (default: 0 1)')
     p.add_argument('--folds', type=int, nargs='+', default=range(5), help='some of the folds (default: all five)')
-    p.add_argument('--looks', type=int, default=8, help='augmented looks at each image, 2 or more (default 8)')
+    p.add_argument('--looks', type=int, default=8, help='augmented views of each image, 2 or more (default 8)')
     p.add_argument('--out', default='runs', help='folder of the runs (default runs)')
     return p.parse_args()
 
 def judge(run, looks):
-    "((probabilities, seconds) at one look, the same by augmented looks, true classes)"
+    "((probabilities, seconds) of one view, the same of all augmented views, true classes)"
     from fastai.vision.all import set_seed
     from visionkit.all import Predictions, kfolds, load_weights, quiet
     from visionkit.recipes.characters import characters_fast
@@ -24,11 +23,11 @@ def judge(run, looks):
     folds = kfolds(5, seed=characters_fast.data.split.kwargs['seed'])
     learn = quiet(recipe_learner(characters_fast, run_items(characters_fast, folds[run.fold])))
     load_weights(learn.model, run.path/'model.safetensors')
-    set_seed(run.seed) # of the looks
+    set_seed(run.seed) # of the augmented views
     seen = []
     for n in (0, looks):
         began = time.time()
-        preds = Predictions.from_learner(learn, looks=n)
+        preds = Predictions.from_learner(learn, tta=n)
         seen.append((preds.probs, time.time() - began))
     return *seen, preds.targs
 

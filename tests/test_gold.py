@@ -12,7 +12,7 @@ from visionkit.all import Predictions, corrupt, diagnose, noise_matrix, recipes,
 from visionkit.cli import main
 
 GOLD = Path(__file__).with_name('gold.json')
-COMMANDS = 'list fetch train run report evaluate predict export inspect labels scoreboard'.split()
+COMMANDS = 'list fetch train run sweep report evaluate predict export inspect labels scoreboard'.split()
 # A plain run, a plateau schedule, a diagnosis before training, a teacher; and, slower, starting weights of another run
 SMOKE_RUNS = [f'{name} --smoke' for name in 'digits eva-s4 noisy-digits mnist-taught8k'.split()]
 SLOW_RUNS = ['mnist-pretrained --smoke', 'digits']

@@ -104,7 +104,7 @@ def test_hostile_text_stays_text(tmp_path):
     p = page([run_folder(tmp_path/'toy-0', res, thumbs=thumbs, about=about), run_folder(tmp_path/'toy-1')], tmp_path)
     assert 'script' not in p.tags and not [k for k, _ in p.attrs if k.startswith('on')]
     assert evil.split('"')[0] in p.text
-    assert p.tags.count('img') == 5   # the curves and the heat map: no forged thumbnail
+    assert p.tags.count('img') == 6   # the curves of each and of both, and the heat map: no forged thumbnail
 
 def test_class_names_are_no_formulas(tmp_path):
     page(run_folder(tmp_path/'toy-0', result(vocab=('$x^$', '$\\frac$', 'b$'))), tmp_path)

@@ -145,7 +145,7 @@ def test_ones_own_callback_that_reads_back(make):
             torch.save(sd['weights'], 'mine.pth')
     learn = make(cbs=Best())
     before = weights(learn)
-    with pytest.raises(InputError, match='Best reads back what no checkpoint holds'):
+    with pytest.raises(InputError, match='Best loads something that is in no checkpoint'):
         learn.fit_stages(Stage(bs=4), make.dls_at, out='run')
     assert same(before, weights(learn)) and not Path('run').exists()
     make(cbs=Best()).fit_stages(Stage(bs=4), make.dls_at) # without a checkpoint there is nothing to go on from
@@ -311,10 +311,10 @@ bad_plans = {
     'cannot mix CrossEntropyLoss': dict(mixup=.4, loss=nn.CrossEntropyLoss()),
     'cannot mix cross_entropy': dict(cbs=CutMix(1.), loss=F.cross_entropy),
     'cannot mix OneHot': dict(mixup=.4, loss=OneHot()),
-    'CutMix and MixUp at once': dict(mixup=.4, cbs=CutMix(1.)),
-    'MixUp and MixUp at once': dict(mixup=.4, cbs=(MixUp(.4),)),
-    'EMA and EMA at once': dict(cbs=(EMA(), EMA(.9))),
-    'MixedPrecision and AutoPrecision at once': dict(cbs=(MixedPrecision(), AutoPrecision())),
+    'CutMix and MixUp together': dict(mixup=.4, cbs=CutMix(1.)),
+    'MixUp and MixUp together': dict(mixup=.4, cbs=(MixUp(.4),)),
+    'EMA and EMA together': dict(cbs=(EMA(), EMA(.9))),
+    'MixedPrecision and AutoPrecision together': dict(cbs=(MixedPrecision(), AutoPrecision())),
     "monitors 'acuracy'.*did you mean 'accuracy'": dict(cbs=SaveModelCallback('acuracy')),
     "monitors 'f1', which is not recorded": dict(sched=Plateau(monitor='f1')),
     'is not a fastai callback': dict(cbs=Spec('CrossEntropyLossFlat')),

@@ -15,8 +15,7 @@ ROOM_LINES, CELL_LINES, PARAMETERS, LINE_LENGTH, NOTEBOOK_KB = 400, 40, 6, 120, 
 # Rooms with several jobs, to be split into one room a job
 ALLOWED_ROOMS = {}
 # Cells that define several things at once, to be shown one by one
-ALLOWED_CELLS = {
-    'nbs/23_tuning.ipynb e07c66f1': 56}
+ALLOWED_CELLS = {}
 # The published networks' many settings; the options of `visionkit run`
 ALLOWED_PARAMETERS = {
     'experiment.py reproduce': 7, 'models.py custom_resnet': 11}

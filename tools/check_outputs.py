@@ -1,9 +1,9 @@
 """Compare the text that pages show with what their code prints now. Exit status 1: a page is stale, or it fails.
 
 A page runs as a reader runs it: from top to bottom in a Jupyter kernel, without `IN_TEST`. Streams, plain text and
-Markdown are compared; pictures and HTML are not. MAY_DIFFER lists what may differ in every cell. The numbers of a cell
-with the directive `#| measured`, which shows times, may differ as well; its words may not. A page that depends on a
-dataset (`if has_source(…)`) which is not on this machine is left out and named."""
+Markdown are compared; pictures and HTML are not. MAY_DIFFER lists what may differ in every cell. In a cell with the
+directive `#| measured`, which shows times without a unit, numbers may differ, too. A page that depends on a data set
+(`if has_source(…)`) which is not on this machine is left out and named."""
 import argparse, difflib, os, re, sys
 from pathlib import Path
 import nbformat
@@ -12,36 +12,41 @@ from nbclient.exceptions import CellExecutionError
 from nbdev.clean import nbdev_clean
 from run_tests import ROOT, pages, run
 from visionkit.files import atomic_write
-from visionkit.sources import has_source, sources
+from visionkit.sources import has_source
 from warm import job
 
 NUMBER = r'(?<![\w.])-?\d[\d,]*(\.\d+)?(e[-+]?\d+)?'
-UNIT = r'(ms|µs|s|sec|seconds?|min|minutes?|h|hours?|images/s|times (as )?(fast|faster|slow|slower))\b'
+UNIT = r'(ms|µs|s|seconds?|min|minutes?|h|hours?|images/s|times (as )?(fast|slow))'
 MAY_DIFFER = (
     (r' at 0x[0-9a-f]+', ''), # addresses
     (r'(/tmp|/var/folders)/[\w./-]+', 'FOLDER'), # temporary folders
     (r'\b\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?', 'DATE'),
     (r'\b\d+:\d\d(:\d\d)?\b', 'TIME'), # of a progress bar: 00:27
-    (fr'{NUMBER}(?= ?{UNIT})', 'TIME'),
+    (fr'{NUMBER}(?= ?{UNIT}\b)', 'TIME'),
     (r'[ \t]+', ' ')) # the width of a column
-NUMBERS = ((NUMBER, 'NUMBER'), (r'[-=─]{3,}', '---'))
+NUMBERS = (NUMBER, 'NUMBER'),
+LIBRARY_WARNING = re.compile(r'^\S+/site-packages/\S+\.py:\d+: \w*Warning: (.*\n)*?  \S.*\n', re.M) # to the line of code
+
+def without_warnings(output):
+    "`output`, without warnings of libraries, which hold paths of this machine, if it is the stream of errors"
+    if output.get('name') == 'stderr': output.text = LIBRARY_WARNING.sub('', output.text)
+    return output
 
 def shown(output):
-    "The text of an output; none for a progress bar"
+    "The text of an output; none for a progress bar, and for HTML alone"
     if output.output_type == 'stream': return output.text
     data = output.get('data', {})
     text = data.get('text/markdown') or data.get('text/plain', '')
-    return '' if '<progress' in text else text.rstrip('\n') + '\n'
+    return '' if '<progress' in text or text.startswith('<IPython.') else text.rstrip('\n') + '\n'
 
 def text(
     cell, # of a notebook, with its outputs
     words_only=False, # leave all numbers out
 )->list:
-    "The lines that `cell` shows, streams first, without what may differ"
-    streams_first = sorted(cell.outputs, key=lambda o: o.get('name', 'with data'), reverse=True)
-    lines = ''.join(map(shown, streams_first))
+    "The lines that `cell` shows, stream by stream, without what may differ"
+    lines = ''.join(map(shown, sorted(cell.outputs, key=lambda o: o.get('name', ''))))
     measured = re.search(r'^#\|\s*measured', cell.source, re.M)
-    for pattern, name in (*MAY_DIFFER, *(NUMBERS if words_only or measured else ())): lines = re.sub(pattern, name, lines)
+    for pattern, name in MAY_DIFFER + (NUMBERS if words_only or measured else ()): lines = re.sub(pattern, name, lines)
     return [l.strip() for l in lines.splitlines() if l.strip()]
 
 def execute(page):
@@ -49,7 +54,11 @@ def execute(page):
     notebook = nbformat.read(page, 4)
     env = {k: v for k, v in os.environ.items() if k not in ('IN_TEST', 'MPLBACKEND')}
     env |= dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(ROOT), env.get('PYTHONPATH', '')]))
-    NotebookClient(notebook, timeout=3600, resources=dict(metadata=dict(path=page.parent))).execute(env=env)
+    NotebookClient(notebook, timeout=3600, resources=dict(metadata=dict(path=page.parent)),
+                   extra_arguments=['--IPKernelApp.log_level=40']).execute(env=env)
+    for cell in notebook.cells:
+        if cell.cell_type == 'code':
+            cell.outputs = [o for o in map(without_warnings, cell.outputs) if o.output_type != 'stream' or o.text]
     return notebook
 
 def differences(old, new, words_only=False):
@@ -73,10 +82,10 @@ def check(page, words_only=False, store=False):
     nbdev_clean(fname=str(page))
 
 def missing(page):
-    "Datasets that decide what `page` shows and are not on this machine"
-    guards = re.findall(r"^.*(?:\bif|\band|=) has_source\('(\w+)'\).*$", '\n'.join(
-        c.source for c in nbformat.read(page, 4).cells if c.cell_type == 'code'), re.M)
-    return [name for name in dict.fromkeys(guards) if name in sources and not has_source(name)]
+    "Data sets on which the output of `page` depends and which are not on this machine"
+    code = '\n'.join(c.source for c in nbformat.read(page, 4).cells if c.cell_type == 'code')
+    names = re.findall(r"(?:\bif|\band|=) has_source\('(\w+)'\)", code)
+    return [name for name in dict.fromkeys(names) if not has_source(name)]
 
 def main(words):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,9 +94,10 @@ def main(words):
                         help='leave out all numbers: those of a training differ between processors')
     parser.add_argument('--store', action='store_true', help='write the new outputs into the pages that are stale')
     args = parser.parse_args(words)
-    left_out = {page: missing(page) for page in args.pages or pages()}
-    stale = run(job(check, page.resolve(), args.words, args.store, name=str(page)) for page, names in left_out.items() if not names)
-    for page, names in left_out.items():
+    lacking = {page: missing(page) for page in args.pages or pages()}
+    stale = run(job(check, page.resolve(), args.words, args.store, name=str(page))
+                for page, names in lacking.items() if not names)
+    for page, names in lacking.items():
         if names: print(f'{page}: left out, no {", ".join(names)} on this machine')
     if stale: print('\nstale or failed:', *stale, sep='\n  ')
     return bool(stale)

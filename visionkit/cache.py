@@ -19,7 +19,7 @@ from .images import UnreadableImage, real_paths, unreadable
 
 # %% ../nbs/07_cache.ipynb #29b0dc58
 def _refuse_random(tfms, split_idx):
-    "Raise `InputError` if one of the item transforms `tfms` draws at random in training"
+    "Raise `InputError` if one of the item transforms `tfms` is random in training"
     for t in tfms:
         if split_idx == 1 or not isinstance(t, RandTransform) or t.split_idx == 1: continue
         if isinstance(t, Resize) and t.method == ResizeMethod.Squish: continue
@@ -28,7 +28,7 @@ def _refuse_random(tfms, split_idx):
 
 # %% ../nbs/07_cache.ipynb #f16b4cd6
 class _Store:
-    "The images and targets of one dataset, once they are there; pickled and copied empty"
+    "The images and targets of one dataset, after the decoding; empty in pickles and copies"
     images,take,token = None,None,None
     def __reduce__(self): return _Store, ()
 
@@ -39,12 +39,12 @@ def _weights(wgts, items):
     wgts = np.asarray(wgts, dtype=float)
     n = len(items)
     if wgts.shape == (n,) and (wgts >= 0).all() and 0 < wgts.sum() < np.inf: return wgts.tolist()
-    raise InputError(f'wgts: {n} items need {n} weights, none of them negative and not all of them 0')
+    raise InputError(f'wgts: {n} items need {n} weights, 0 or more and not all of them 0')
 
 # %% ../nbs/07_cache.ipynb #0166ed26
 class CachedDL(TfmdDL):
     "A `TfmdDL` that runs the item transforms just once, before its first batch, and then serves batches from memory"
-    disk_gb = 50 # decoded images kept under `cache_dir()` in all; the least recently used make room
+    disk_gb = 50 # for all decoded images under `cache_dir()`; the least recently used ones are removed
 
     def __init__(self,
         dataset=None, # `Datasets` with one image as input
@@ -69,7 +69,7 @@ class CachedDL(TfmdDL):
     def new(self, dataset=None, cls=None, **kwargs):
         same = dataset is None or dataset is self.dataset
         ours = issubclass(cls or type(self), CachedDL)
-        # fastai's test sets take all targets but one for inputs
+        # fastai's test sets count all targets but one as inputs
         if ours and isinstance(dataset, Datasets) and isinstance(self.dataset, Datasets):
             dataset.n_inp = min(self.dataset.n_inp, len(dataset.tls))
         if ours: kwargs = merge(dict(disk=self.disk, num_workers=self.decoders), kwargs)
@@ -95,7 +95,7 @@ def _batch(self:CachedDL, idxs):
 # %% ../nbs/07_cache.ipynb #868abee2
 @patch
 def _apart(self:CachedDL):
-    "May image and targets be computed apart?"
+    "Can image and targets be computed separately?"
     joined = ItemTransform, PointScaler
     return isinstance(self.dataset, Datasets) and not any(isinstance(t, joined) for t in self.after_item.fs)
 
@@ -103,13 +103,13 @@ _broken = OSError, SyntaxError, EOFError, zlib.error, struct.error, Image.Decomp
 
 @patch
 def _item(self:CachedDL, i):
-    "The image of item `i`, all its transforms done; then its targets where they come with it"
+    "The image of item `i` after all transforms, and its targets if they are computed with it"
     try: x = self.dataset.tls[0][i] if self._apart() else self.create_item(i)
     except _broken as e:
-        said = ' '.join(str(e).split())
-        raise UnreadableImage(f'cannot read {_name(self.dataset, i)} ({said}): repair or remove it') from e
+        reason = ' '.join(str(e).split())
+        raise UnreadableImage(f'cannot read {_name(self.dataset, i)} ({reason}): repair or remove it') from e
     try: x = self.after_item(x)
-    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} asks to be skipped: leave it out') from e
+    except SkipItemException as e: raise InputError(f'{_name(self.dataset, i)} must be skipped: leave it out') from e
     return x if isinstance(x, (tuple, list)) else (x,)
 
 def _name(ds, i):
@@ -141,14 +141,14 @@ def _decode(self:CachedDL, out):
 
 @patch
 def _error(self:CachedDL, i, shape):
-    "Why item `i` cannot be read; any other error is raised"
+    "The reason why item `i` cannot be read; any other error is raised"
     try: self._row(i, shape)
     except UnreadableImage as e: return e
     raise RuntimeError(f'{_name(self.dataset, i)} fails in a worker process, but not here: try num_workers=0')
 
 # %% ../nbs/07_cache.ipynb #f65fdb4b
 def _through(o, fs, memo, j=0):
-    "`o` through the functions `fs[j:]`; from a plain value on, `memo` remembers the result"
+    "The result of the functions `fs[j:]` for `o`; `memo` keeps the results of plain values"
     if j == len(fs): return o
     key = (j, type(o), o) if isinstance(o, (str, int, float)) else None
     if key not in memo:
@@ -159,7 +159,7 @@ def _through(o, fs, memo, j=0):
 
 @patch
 def _targets(self:CachedDL):
-    "Columns of targets, a list each"
+    "The targets, one list for each column"
     if not self._apart(): return list(map(list, zip(*[self._item(i)[1:] for i in range(len(self.dataset))])))
     def column(tl):
         fs = [partial(f, split_idx=tl.tfms.split_idx) for f in (*tl.tfms.fs, *self.after_item.fs)]
@@ -169,14 +169,14 @@ def _targets(self:CachedDL):
 
 # %% ../nbs/07_cache.ipynb #d7246209
 def _collated(vals):
-    "`vals` as one batch, of their own type"
+    "`vals` as one batch, with their type"
     try: return retain_types(fa_collate(vals), vals[0])
     except (TypeError, RuntimeError) as e:
-        said = ' '.join(str(e).split())[:150]
-        raise InputError(f'targets do not make a batch ({said}): CachedDL takes targets of one shape') from e
+        reason = ' '.join(str(e).split())[:150]
+        raise InputError(f'targets do not make a batch ({reason}): CachedDL takes targets of one shape') from e
 
 def _taker(vals):
-    "A function from indices to that part of `vals`; for a GPU it goes through page-locked memory, without waiting"
+    "A function from indices to that part of `vals`; copied to a GPU asynchronously from page-locked memory"
     vals = vals if isinstance(vals, Tensor) else _collated(col := vals)
     if not isinstance(vals, Tensor): return lambda idxs, device: _collated([col[i] for i in idxs.tolist()])
     typ, plain = type(vals), vals.as_subclass(Tensor)
@@ -189,7 +189,7 @@ def _taker(vals):
 # %% ../nbs/07_cache.ipynb #863dfb51
 @patch
 def _source(self:CachedDL):
-    "The file behind each item, and the transforms that make an image of it; None where items do not lead to files"
+    "The file of each item, and the transforms from file to image; None if items have no files"
     tl, kw = self.dataset.tls[0], dict(split_idx=self.dataset.tls[0].tfms.split_idx)
     items, fs = L(tl.items, use_list=None), [f for f in tl.tfms.fs if f.name != 'noop']
     steps = list(accumulate(fs, lambda o, f: f(o, **kw), initial=items[0]))
@@ -198,7 +198,7 @@ def _source(self:CachedDL):
 
 @patch
 def _file(self:CachedDL, shape):
-    "Where these images belong on disk, or None"
+    "The file of these images in the cache, or None"
     source = self._source() if self.disk and shape[0] >= 100 and self._apart() else None
     if source is None: return None
     files, tfms = source
@@ -213,7 +213,7 @@ def _active(self:CachedDL): return [t for t in self.after_item.fs if t.split_idx
 # %% ../nbs/07_cache.ipynb #7d2f90c4
 @patch
 def _sample(self:CachedDL, n):
-    "Index → image and targets of eight of the `n` items; those that cannot be read are left for the decoding to name"
+    "Index → image and targets of eight of the `n` items, without those that cannot be read (the decoding names them)"
     sample, errors = {}, []
     for i in sorted({k*(n-1)//7 for k in range(8)}):
         try: sample[i] = self._seen(i)
@@ -236,18 +236,18 @@ def _images(self:CachedDL):
 @patch
 def _seen(self:CachedDL, i, x=None):
     "Image (`x`, or decoded) and targets of item `i`"
-    if x is None: x = self._row(i) # before the targets: if a transform remembers it for them, `check` will notice
+    if x is None: x = self._row(i) # before the targets, so that `check` detects a transform that remembers the image
     return (x, *([self.after_item(tl[i]) for tl in self.dataset.tls[1:]] if self._apart() else self._item(i)[1:]))
 
 @patch
 def _decode_checked(self:CachedDL, out, seen):
-    "Fill `out`; `InputError` if items that were `seen` once come out differently now"
+    "Fill `out`; `InputError` if an item in `seen` differs from its first result"
     def check(i, x=None):
         if equals(self._seen(i, x), seen[i]): return
-        raise InputError(f'{_name(self.dataset, i)} comes out differently each time: an item transform or get_y draws '
-                         'at random (make it deterministic, or a batch transform), or an item transform keeps '
-                         'something of the image for the target (make it an ItemTransform)')
-    for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are caught before the long decoding, …
+        raise InputError(f'{_name(self.dataset, i)} differs each time: an item transform or get_y is '
+                         'random (make it deterministic, or a batch transform), or an item transform keeps '
+                         'data of the image for the target (make it an ItemTransform)')
+    for i in list(seen)[:2] if len(out) > 2 else (): check(i) # most cases are detected before the decoding, …
     self._decode(out)
     for i in seen: check(i, out[i]) # … the others after it
     return out

@@ -15,6 +15,7 @@ from .core import *
 from .files import *
 from .fingerprint import *
 from .plan import *
+from .processes import *
 
 # %% ../nbs/10_checkpoint.ipynb #3e32fe97
 def plain(o):
@@ -112,8 +113,9 @@ class History(Callback):
     def after_epoch(self):
         if not self.n: return
         on_train, on_valid = self._metrics()
-        share = None if self.n_correct is None else float(self.n_correct)/self.n
-        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=float(self.loss_sum)/self.n,
+        n, loss_sum, n_correct = summed(self.n, float(self.loss_sum), float(self.n_correct or 0))
+        share = None if self.n_correct is None else n_correct/n
+        self.rows.append(dict(stage=self.stage, epoch=len(self.rows)+1, train_loss=loss_sum/n,
                               **dict(on_train, train_accuracy=share), **on_valid,
                               lr=[float(h['lr']) for h in self.hypers],
                               mom=float(self.hypers[-1]['mom']) if 'mom' in self.hypers[-1] else None,
@@ -218,7 +220,7 @@ def _set_learner_state(learn, state):
     vars(r).update(state.get('recorder', {}))
     r.losses, r.values = [tensor(l) for l in r.losses], [L(v) for v in r.values]
     set_loader_rngs(learn.dls, state['loaders'])
-    set_rng_state(state['rng'])
+    set_rng_state([state['rng'], *state.get('others', [])][process_rank()])
 
 # %% ../nbs/10_checkpoint.ipynb #1b6a95f2
 _state_types = dict(stage=int, epoch=int, marks=list, history=list, model=dict, opt=dict, rng=dict, loaders=list,
@@ -235,7 +237,7 @@ def _write_tensors(path, state):
     "Write `state` to `path`, atomically; through memory, because `torch.save` raises errors of its own on a full disk"
     with atomic_write(path) as f:
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(plain(state), buffer)
         f.write(buffer.getbuffer())
 
 # %% ../nbs/10_checkpoint.ipynb #81e7382b
@@ -244,11 +246,14 @@ class Checkpoint:
     def __init__(self, path): self.path = Path(path)
 
     def save(self, learn, **position):
-        "Write the state of `learn` and the `position` (plain values), atomically"
-        state = dict(position, **_learner_state(learn))
-        try: _write_tensors(self.path, plain(state))
+        "Write the state of `learn` and the `position` (plain values), atomically; of several processes the first does"
+        _, *others = gathered(plain(get_rng_state()))
+        try:
+            state = dict(position, others=others, **_learner_state(learn))
+            if process_rank() == 0: _write_tensors(self.path, state)
         except WriteError as e:
             raise InputError(f'{e}; the last good checkpoint is kept: run the same line again afterwards') from e
+        wait()
 
     def load(self):
         "The saved state, or None if there is no file yet"
@@ -262,7 +267,8 @@ class Checkpoint:
         return state
 
     def check(self, state, marks):
-        "`InputError` if `state` belongs to a training with other `learner_marks` or `data_marks`"
+        "`InputError` if `state` belongs to a training with other `learner_marks`, `data_marks` or processes"
+        check_processes(1 + len(state.get('others', [])), self.path)
         other = [k for k, v in state.get('subject', {}).items() if v != marks.get(k, v)]
         if other: raise InputError(f'{self.path} was made with other {" and ".join(other)}: give another `out`')
 
@@ -293,7 +299,7 @@ class KeepBest(Callback):
     def after_fit(self):
         for cb in self._savers():
             file = join_path_file(cb.fname, self.path/self.model_dir, ext='.pth')
-            if cb in self.weights: _write_tensors(file, self.weights[cb])
+            if cb in self.weights and process_rank() == 0: _write_tensors(file, self.weights[cb])
 
 # %% ../nbs/10_checkpoint.ipynb #27c27f06
 class CountOn(Callback):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['char_label', 'LabelledPath', 'labelled_path', 'folder_items', 'image_items', 'StratifiedSplitter', 'KFold', 'kfolds',
-           'own_splits', 'FolderSplitter', 'OpenImage', 'CenterResize', 'image_block', 'relabel', 'loader_files']
+           'own_splits', 'FolderSplitter', 'TrainingPart', 'OpenImage', 'CenterResize', 'image_block', 'relabel',
+           'loader_files']
 
 # %% ../nbs/06_data.ipynb #6bc8507d
 import os
@@ -180,6 +181,16 @@ class FolderSplitter:
         warn(f'{root}: {len(train):,} training and {len(valid):,} validation images, by its folders{left_out}')
         return train, valid
 
+# %% ../nbs/06_data.ipynb #d7599d83
+@dataclass(frozen=True)
+class TrainingPart:
+    "Divide the training images of the splitter `outer` by the splitter `inner`; other images are on neither side"
+    outer:Callable # whose validation images stay unseen
+    inner:Callable # how to divide the rest
+    def __call__(self, items):
+        train, _ = self.outer(items)
+        return [[train[i] for i in side] for side in self.inner([items[i] for i in train])]
+
 # %% ../nbs/06_data.ipynb #7f2acb38
 class OpenImage(Transform):
     "Open an image by `open_image`, as `cls`, with transparent pixels on the colour `ground`"
@@ -293,4 +304,4 @@ def loader_files(dl):
     return [_file(reduce(call, fs[:k], o)) for o in items]
 
 # %% ../nbs/06_data.ipynb #d80c492c
-for f in (GrandparentSplitter, RandomSplitter, StratifiedSplitter, KFold): named(f)
+for f in (GrandparentSplitter, RandomSplitter, StratifiedSplitter, KFold, TrainingPart): named(f)

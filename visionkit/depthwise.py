@@ -22,7 +22,7 @@ def _input_grad(grad, shape, w, stride, padding):
     "The gradient of an input of `shape`: a convolution of the spread `grad`"
     height, width = ((n - 1)*s + 1 for n, s in zip(grad.shape[2:], stride))
     geometry = zip(shape[2:], padding, w.shape[2:], stride)
-    below, right = ((n + 2*p - k)%s for n, p, k, s in geometry) # rows and columns that no kernel reaches
+    below, right = ((n + 2*p - k)%s for n, p, k, s in geometry) # rows and columns that no kernel covers
     spread = grad.new_empty(*shape[:2], height + below, width + right).to(memory_format=torch.channels_last).zero_()
     spread[:, :, :height:stride[0], :width:stride[1]] = grad
     around = [k - 1 - p for k, p in zip(w.shape[2:], padding)]
@@ -36,7 +36,7 @@ def _starts(k):
 def _weight_grad(grad, x, w, stride, padding):
     "The gradient of `w`, block by block of 3×3"
     x = F.pad(x, (padding[1],)*2 + (padding[0],)*2)
-    height, width = ((n - 1)*s + 3 for n, s in zip(grad.shape[2:], stride)) # of the input that a block meets
+    height, width = ((n - 1)*s + 3 for n, s in zip(grad.shape[2:], stride)) # of the input of a block
     res, block = torch.empty_like(w), w[:, :, :3, :3].contiguous()
     for i in _starts(w.shape[2]):
         for j in _starts(w.shape[3]):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['run_name', 'start_run', 'run_result', 'Job', 'full_float32', 'flushed_denormals', 'prepare_run', 'train_run',
-           'judge_run', 'write_run', 'reproduce', 'finish_run', 'run_candidate']
+           'judge_run', 'write_run', 'reproduce', 'finish_run', 'candidate_folder', 'run_candidate']
 
 # %% ../nbs/22_experiment.ipynb #381d0612
 import json, time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,12 @@ from .recipe import *
 from .sources import *
 from .data import *
 from .callbacks import *
+from .processes import *
 from .checkpoint import *
 from .train import *
 from .interpret import Predictions
 from .heatmaps import can_gradcam
 from .transfer import load_body
-from .architectures import imagenet_state, load_state, read_state
 from .transition import soften
 from .folds import *
 from .diagnose import *
@@ -84,9 +84,9 @@ def run_result(
     seconds:dict, # total: start to end without interruptions; init, teacher: training the starting weights, teacher
 ):
     "The content of `result.json`: accuracies are fractions, times seconds"
-    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1]['train_accuracy'])
+    metrics = dict(train_loss_last=history[-1]['train_loss'], train_accuracy_last=history[-1].get('train_accuracy'))
     if preds:
-        judged = [h['accuracy'] for h in history if h['accuracy'] is not None]
+        judged = [h['accuracy'] for h in history if h.get('accuracy') is not None]
         metrics.update(accuracy_last=preds.accuracy, loss_last=preds.loss,
                        accuracy_best=max(judged or [preds.accuracy]), balanced_accuracy=preds.balanced_accuracy,
                        macro_f1=preds.macro_f1,
@@ -118,14 +118,16 @@ class Job:
     about:dict # its `recipe.json`
     folder:Path # of the run
     split:object=None # a splitter in place of the recipe's own
-    bars:bool=True # show progress bars?
+    bars:bool=True # show progress bars? False: print a line an epoch; None: nothing
     validate_last:int=None # validate after this many last epochs of a stage only; None: after each
+    cbs:tuple=() # fastai callbacks that watch the training and change nothing of it
     items:pd.DataFrame=None # the table of images; None: `prepare_run` makes it
     test_items:pd.DataFrame=None # a table of test images, of a folder that has some
     learn:Learner=None # set by `prepare_run`
     precision:AutoPrecision=None # set by `prepare_run`
     diagnosis:Diagnosis=None # set by `prepare_run`, of a recipe with `noise`
     history:list=None # set by `train_run`: a dict an epoch
+    processes:int=1 # set by `train_run`: how many trained together
     preds:Predictions=None # set by `judge_run`; None for a run without a validation set
     test_preds:Predictions=None # set by `judge_run`, of the test images
     seconds:dict=field(default_factory=dict) # init, teacher, diagnosis: of what came before the training; total
@@ -149,27 +151,26 @@ def flushed_denormals():
     finally: torch.set_flush_denormal(was)
 
 # %% ../nbs/22_experiment.ipynb #882c2a66
-def _noise_learner(recipe, items, splitter, bs, bars):
-    "An untrained learner for `oof_preds`; its batch size is that of its stages"
-    learn = recipe_learner(recipe, split_items(items, splitter))
-    return learn if bars else quiet(learn)
-
 @patch
 def prepare(self:DiagnoseLabels, job):
     "Diagnose the training labels by networks of their own, out of fold; the folder gets `noise.json`, `issues.csv`"
+    job.diagnosis = diagnosis = from_first(partial(_diagnose, self, job))
+    job.seconds['diagnosis'] = diagnosis.seconds
+    def set_loss(learn): learn.loss_func = job.recipe.loss.build(soften(diagnosis.matrix, 1e-3))
+    return set_loss
+
+def _diagnose(self, job):
     recipe, items = job.recipe, job.items.loc[~job.items.is_valid, ['path', 'label']]
     plain = replace(recipe, before=(), stages=self.stages, loss=Spec('CrossEntropyLossFlat'))
-    preds = oof_preds(items, partial(_noise_learner, plain, bars=job.bars), self.stages, out=job.folder/'oof',
+    preds = oof_preds(items, partial(fold_learner, plain, bars=job.bars), self.stages, out=job.folder/'oof',
                       seed=job.about['seed'])
-    job.diagnosis = diagnosis = diagnose(preds)
+    diagnosis = diagnose(preds)
     save_issues(diagnosis, label_issues(preds, diagnosis), job.folder)
     # A smoke run may learn too little for a diagnosis, and continues all the same
     if diagnosis.kind in ('random', 'unknown') and not recipe.is_smoke:
         raise InputError(f'no network can be trained on the labels of {recipe.name}: {diagnosis.evidence[-1]} '
                          f'See {job.folder/"noise.json"}')
-    job.seconds['diagnosis'] = diagnosis.seconds
-    def set_loss(learn): learn.loss_func = recipe.loss.build(soften(diagnosis.matrix, 1e-3))
-    return set_loss
+    return diagnosis
 
 # %% ../nbs/22_experiment.ipynb #d1b87ac1
 @patch
@@ -177,14 +178,13 @@ def prepare(self:StartFrom, job):
     "Make the other run, unless it exists, and load its weights into the learner"
     run = reproduce(self.recipe, job.about['seed'], job.recipe.is_smoke, job.folder.parent, bars=job.bars)
     job.seconds['init'] = run.result['seconds']['train']
-    return lambda learn: load_body(learn.model, read_weights(run.path/'model.safetensors'))
+    weights = from_first(partial(read_weights, run.path/'model.safetensors'))
+    return lambda learn: load_body(learn.model, weights)
 
 @patch
 def prepare(self:LoadWeights, job):
     "Load the weights into the learner; a resumed run has weights of its own"
-    if (job.folder/'checkpoint').exists(): return noop
-    state = imagenet_state(self.architecture) if self.weights == 'imagenet' else read_state(self.weights)
-    return lambda learn: load_state(learn.model, state, self.partial, new_classifier=True)
+    return noop if (job.folder/'checkpoint').exists() else self.giver()
 
 @patch
 def prepare(self:TaughtBy, job):
@@ -195,10 +195,10 @@ def prepare(self:TaughtBy, job):
         run = reproduce(self.recipe, 0, job.recipe.is_smoke, job.folder.parent, bars=job.bars)
     else:
         teacher = replace(teacher, data=replace(teacher.data, split=images.split, test=images.test))
-        run = run_candidate(teacher, 0, job.folder.parent)
+        run = run_candidate(teacher, 0, candidate_folder(teacher, 0, job.folder.parent))
     job.seconds['teacher'] = run.result['seconds']['train']
     model = recipe_model(teacher)
-    load_weights(model, run.path/'model.safetensors')
+    model.load_state_dict(from_first(partial(read_weights, run.path/'model.safetensors')))
     def set_teacher(learn): learn.teacher = model
     return set_teacher
 
@@ -228,6 +228,15 @@ def _epoch_lines(learn):
     learn.logger = line
     with learn.no_bar(): yield
 
+@contextmanager
+def _display(learn, bars):
+    "What a training shows, see `Job.bars`"
+    if bars: yield
+    elif bars is None:
+        with learn.no_bar(), learn.no_logging(): yield
+    else:
+        with _epoch_lines(learn): yield
+
 def train_run(
     job:Job, # a prepared run
 ):
@@ -235,8 +244,9 @@ def train_run(
     recipe, learn = job.recipe, job.learn
     first = learn.dls
     def dls_at(stage): return first if stage is recipe.stages[0] else recipe_dls(recipe, stage, job.items)
-    with nullcontext() if job.bars else _epoch_lines(learn):
-        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision)
+    with _display(learn, job.bars), learn.added_cbs(job.cbs):
+        history = learn.fit_stages(recipe.stages, dls_at, job.folder, job.precision, run=False)
+    job.processes = process_count()
     job.history = history.astype(object).where(history.notna(), None).to_dict('records') # JSON has no NaN
 
 # %% ../nbs/22_experiment.ipynb #33f9b535
@@ -253,7 +263,7 @@ def judge_run(
 def _add_tta(result, learn, n):
     "Add the accuracy with test-time augmentation to `result`, and the seconds it took"
     began = time.time()
-    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, looks=n).accuracy
+    result['metrics']['accuracy_tta'] = Predictions.from_learner(learn, tta=n).accuracy
     result['seconds']['tta'] = round(time.time() - began, 1)
 
 def _result(job):
@@ -264,6 +274,7 @@ def _result(job):
     now = run_info()
     ended = {k: now[k] for k in ('commit', 'dirty', 'hardware', 'versions') if now[k] != job.about[k]}
     if ended: result['judged_by'] = ended
+    if job.processes > 1: result['processes'] = job.processes
     if job.preds and recipe.tta: _add_tta(result, job.learn, recipe.tta)
     if job.preds: result['calibration'] = job.preds.calibration().bins.round(6).values.tolist()
     if job.test_preds: result['test'] = job.test_preds.summary()
@@ -271,6 +282,7 @@ def _result(job):
     if job.diagnosis: result['noise'] = job.diagnosis.to_json()
     return result
 
+# %% ../nbs/22_experiment.ipynb #1bc82c11
 def write_run(
     job:Job, # a trained and judged run
 ):
@@ -281,7 +293,7 @@ def write_run(
     resumed = sum(row['seconds'] for row in job.history[:learn.resumed])
     job.seconds['total'] = time.time() - job.began + resumed + job.seconds.get('diagnosis', 0)
     if job.diagnosis:
-        preds = Predictions.from_learner(learn, learn.dls.train, looks=job.recipe.tta or 0)
+        preds = Predictions.from_learner(learn, learn.dls.train, tta=job.recipe.tta or 0)
         write_table(label_issues(preds, job.diagnosis, forward=True), folder/'relabelled.csv')
     result = _result(job)
     if job.preds:
@@ -307,35 +319,67 @@ def reproduce(
     if validate_last is not None: check_whole('validate_last', validate_last)
     split = None if fold is None else _fold_splitter(recipe, fold)
     with claimed(Path(out)/run_name(recipe, seed, fold)) as folder:
-        return finish_run(Job(recipe, start_run(folder, recipe, seed, fold), folder, split, bars, validate_last))
+        about = from_first(partial(start_run, folder, recipe, seed, fold))
+        return finish_run(Job(recipe, about, folder, split, bars, validate_last))
 
 # %% ../nbs/22_experiment.ipynb #a6fcdf3c
 _written = ('checkpoint history.csv model.safetensors predictions.csv thumbs.json cams.json noise.json issues.csv '
             'relabelled.csv result.json report.html').split()
 
+def _finished(job):
+    "The `Run` in the folder of `job`, trained unless it is finished"
+    if not from_first(partial(_is_trained, job.folder)): _run(job)
+    return from_first(partial(Run, job.folder))
+
+def _is_trained(folder):
+    check_outputs(*(folder/f for f in _written))
+    return (folder/'result.json').exists()
+
 def finish_run(
     job:Job, # the run
 ):
     "The `Run` in the folder of `job`, trained unless it is finished; a missing report is written again"
-    check_outputs(*(job.folder/f for f in _written))
-    if not (job.folder/'result.json').exists(): _run(job)
-    if not (job.folder/'report.html').exists(): html_report(job.folder, job.folder/'report.html')
-    return Run(job.folder)
+    run = _finished(job)
+    from_first(partial(_report, job.folder))
+    return run
+
+def _report(folder):
+    if not (folder/'report.html').exists(): html_report(folder, folder/'report.html')
 
 @full_float32()
 @flushed_denormals()
 def _run(job):
-    "The four steps of a run"
+    "The four steps of a run; of several processes the first one takes the last two alone"
     prepare_run(job)
     train_run(job)
+    from_first(partial(_judge_and_write, job))
+
+def _judge_and_write(job):
     judge_run(job)
     write_run(job)
 
-def run_candidate(
+# %% ../nbs/22_experiment.ipynb #8287f9e0
+def candidate_folder(
     recipe:Recipe, # a changed copy of a registered recipe
     seed:int, # of every generator
-    out, # where its run folder goes
-):
-    "The run of a changed recipe, in a folder that has its hash in the name"
-    with claimed(Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}') as folder:
-        return finish_run(Job(recipe, start_run(folder, recipe, seed, None), folder, bars=False))
+    out, # where run folders go
+)->Path:
+    "The folder of its run, which has its hash in the name"
+    return Path(out)/f'{run_name(recipe, seed)}-tune-{recipe.recipe_hash}'
+
+def _start_candidate(folder, recipe, seed, items):
+    if items is not None: write_table(items[['path', 'label', 'split']], folder/'items.csv')
+    return start_run(folder, recipe, seed)
+
+def run_candidate(
+    recipe:Recipe, # a changed copy of a registered recipe, or of a plan for a folder
+    seed:int, # of every generator
+    folder, # of its run
+    items:pd.DataFrame=None, # the table of images, of a plan for a folder
+    cbs=(), # fastai callbacks that watch the training
+    bars:bool=False, # see `Job.bars`
+)->Run:
+    "The run of a changed recipe; the same call resumes after an interruption"
+    with claimed(folder) as folder:
+        about = from_first(partial(_start_candidate, folder, recipe, seed, items))
+        return _finished(Job(recipe, about, folder, bars=bars, items=items, cbs=cbs))

@@ -142,8 +142,11 @@ def read_table(
 def claimed(
     folder, # of a run, made if absent
 ):
-    "Hold `folder` against other processes and threads"
+    "Hold `folder` against other processes and threads; of processes started together, the first holds it for all"
     folder = user_path(folder, 'out')
+    if process_rank():
+        yield folder
+        return
     elsewhere = 'give another `out` (--out)'
     try:
         folder.mkdir(parents=True, exist_ok=True)

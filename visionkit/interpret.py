@@ -112,7 +112,7 @@ def _get_preds(learn, dl, augmented=False):
         for cm in (learn.removed_cbs(half), learn.no_bar(), learn.no_logging()): stack.enter_context(cm)
         dl = stack.enter_context(_plain(dl))
         if augmented and not hasattr(dl.dataset, 'set_split_idx'):
-            raise InputError('test-time augmentation (`looks`) needs a data set of fastai, which knows how to augment')
+            raise InputError('test-time augmentation (`tta`) needs a data set of fastai, with its augmentation')
         if augmented: stack.enter_context(dl.dataset.set_split_idx(0))
         return learn.get_preds(dl=dl, act=raw)
 
@@ -146,23 +146,23 @@ def from_learner(
     learn, # a trained fastai `Learner`
     dl=None, # labelled loader; None: the validation set
     root=None, # folder that paths are shown relative to; None: `dls.path`, or the folder that they share
-    looks:int=0, # test-time augmentation: number of augmented versions of each image, as in `Learner.tta`
+    tta:int=0, # test-time augmentation: number of augmented versions of each image, as in `Learner.tta`
 ):
     "Run `learn` over `dl` and keep its predictions"
-    check_whole('looks', looks, 0)
+    check_whole('tta', tta, 0)
     dls = learn.dls
     dl = dls.valid if dl is None else dl
     if not len(dl.dataset): raise InputError('there are no images to predict: the data set is empty')
     vocab = getattr(dls, 'vocab', None)
     if vocab is None or len(vocab) and not np.isscalar(vocab[0]):
         raise InputError('Predictions needs one class for each image; this learner has no single list of classes')
-    seen = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(looks)]
+    augmented = [_probs(_get_preds(learn, dl, augmented=True)[0], learn.loss_func)[0] for _ in range(tta)]
     out, targs = _get_preds(learn, dl)
     if targs is None:
         raise InputError('the loader has no labels: make it with learn.dls.test_dl(files, with_labels=True)')
     _check_outputs(out, targs, vocab)
     probs, logp = _probs(out, learn.loss_func)
-    if looks: logp = _log(probs := .75*sum(seen)/looks + .25*probs)
+    if tta: logp = _log(probs := .75*sum(augmented)/tta + .25*probs)
     losses = -logp.gather(1, targs.long()[:, None])[:, 0].numpy()
     res = cls(probs, targs, vocab, _relative(dl, dls, root), lambda i: dl.dataset[i][0], losses)
     res.learn = learn

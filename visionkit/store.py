@@ -6,7 +6,7 @@
 __all__ = ['shared_rows', 'fill_rows', 'description', 'cache_file', 'open_rows', 'stored_rows']
 
 # %% ../nbs/06_store.ipynb #c912bd1b
-import errno, hashlib, mmap, shutil, zlib
+import errno, gc, hashlib, mmap, shutil, weakref, zlib
 from contextlib import suppress
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
@@ -33,30 +33,30 @@ class _Decoder(torch.utils.data.Dataset):
 
 # %% ../nbs/06_store.ipynb #2cc0b81c
 def shared_rows(shape):
-    "An uninitialised tensor of bytes that processes forked from this one can write to"
+    "An uninitialised tensor of bytes, shared with processes forked from this one"
     return torch.frombuffer(mmap.mmap(-1, math.prod(shape)), dtype=torch.uint8).view(shape)
 
 def fill_rows(
     out, # tensor of bytes to fill
     row, # function of an index and the shape of a row to that row
-    workers:int, # processes; 0: none but this one
+    workers:int, # processes; 0: this one only
 ): # generator
     "Fill `out`, and yield the index of each row that failed"
     no_fork = sys.platform != 'linux' or multiprocessing.current_process().daemon
     n = 0 if no_fork or len(out) <= 4*_Decoder.step else workers
     chunks = torch.utils.data.DataLoader(_Decoder(row, out), batch_size=None, num_workers=n,
                                          worker_init_fn=reuse_memory, multiprocessing_context='fork' if n else None)
-    # Piped output stays clean: fastprogress would write its bar into files, too
+    # fastprogress would write its bar into files and pipes, too
     if len(chunks) > 32 and (IN_NOTEBOOK or sys.stdout.isatty()): chunks = progress_bar(chunks, leave=False)
     for failed in chunks: yield from failed
 
 # %% ../nbs/06_store.ipynb #da47a005
 _libraries = 'fastai fastcore fasttransform torch torchvision PIL numpy plum builtins pathlib'.split()
 
-_momentary = {RandTransform: ('do', 'pcts'), PointScaler: ('sz',)} # what fastai's transforms set while they work
+_momentary = {RandTransform: ('do', 'pcts'), PointScaler: ('sz',)} # attributes that fastai's transforms set at work
 
 def description(o, seen=None):
-    "Plain values that change when what `o` does changes: names, settings, byte code, captured variables"
+    "Plain values that change with the behaviour of `o`: names, settings, byte code, captured variables"
     if isinstance(o, (str, int, float, bytes, type(None), Enum, Path)): return repr(o)
     if isinstance(o, (type, BuiltinFunctionType)): return f'{o.__module__}.{o.__qualname__}'
     if isinstance(o, np.ndarray): return [str(o.dtype), o.shape, hashlib.sha256(np.ascontiguousarray(o)).hexdigest()]
@@ -65,7 +65,7 @@ def description(o, seen=None):
     if isinstance(o, tuple): return [sub(x) for x in o]
     if isinstance(o, CodeType): return bytecode(o)
     if id(o) in seen: return 'seen'
-    seen[id(o)] = o # and stays alive, or another object might get its id
+    seen[id(o)] = o # kept alive, so that no other object gets its id
     if isinstance(o, (list, L)): return [sub(x) for x in o]
     if isinstance(o, (set, frozenset)): return sorted(map(repr, o))
     if isinstance(o, dict): return [[sub(k), sub(v)] for k, v in o.items()]
@@ -85,7 +85,7 @@ def cache_file(
     key, # what the images depend on, as plain values
     shape, # of all images, (N, C, H, W)
 ): # path, or None with a warning
-    "Where decoded images are kept on disk, if there is room"
+    "The file of decoded images in the cache, if there is room"
     folder = cache_dir()/'decoded'
     file = folder/f'{hashlib.sha256(repr((key, shape)).encode()).hexdigest()[:32]}.npy'
     try:
@@ -96,20 +96,22 @@ def cache_file(
     except OSError as e: warnings.warn(f'decoded images stay in memory: {e}')
 
 # %% ../nbs/06_store.ipynb #550ca621
+_opened = [] # weak references to the arrays of files that this process has opened
+
 def _checksum(images): return zlib.crc32(images).to_bytes(4, 'little')
 
 def _end(file, images):
-    "What `file` holds behind its `images`"
+    "The bytes of `file` after its `images`"
     with open(file, 'rb') as f:
         f.seek(images.offset + images.nbytes)
         return f.read()
 
 def open_rows(
-    file, # as `cache_file` names it
+    file, # from `cache_file`
     shape, # of all images
-    known, # {index: image} that it must hold
+    known, # {index: image} that it must contain
 ): # tensor, or None
-    "The images in `file`; None if it is absent, damaged, or of other images than `known`"
+    "The images in `file`; None if it is absent, damaged, or has other images than `known`"
     try:
         a = np.load(file, mmap_mode='c')
         end = _end(file, a)
@@ -117,19 +119,20 @@ def open_rows(
     if a.shape != shape or a.dtype != np.uint8 or end != _checksum(a): return None
     if not all(np.array_equal(a[i], to_np(x)) for i, x in known.items()): return None
     with suppress(OSError): os.utime(file)
+    _opened.append(weakref.ref(a))
     return torch.from_numpy(a)
 
 # %% ../nbs/06_store.ipynb #e8871086
 def _mapped(f, shape):
-    "An array of bytes in the open file `f`, as `.npy`; its space is reserved: a disk full later would kill the process"
+    "An array of bytes in the open file `f`, as `.npy`; its space is reserved, since a full disk would kill the process"
     np.lib.format.write_array_header_1_0(f, dict(descr='|u1', fortran_order=False, shape=shape))
     f.flush()
     getattr(os, 'posix_fallocate', lambda fd, at, n: os.ftruncate(fd, at+n))(f.fileno(), f.tell(), math.prod(shape))
     return np.memmap(f, np.uint8, 'r+', f.tell(), shape)
 
 def _write_rows(file, shape, fill):
-    "Fill and open `file`; in memory if the disk is full after all"
-    for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process: we hold the lock
+    "Fill and open `file`; in memory if the disk is full"
+    for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process, since this one has the lock
     try:
         with atomic_write(file, 'w+b') as f:
             out = _mapped(f, shape)
@@ -145,22 +148,25 @@ def _write_rows(file, shape, fill):
 
 # %% ../nbs/06_store.ipynb #897241ef
 def _make_room(folder, gb):
-    "Remove the files that were not used for longest until at most `gb` are left (and never the newest)"
+    "Remove the least recently used files until at most `gb` are left, but none that is in use here"
     for f in folder.glob('.*.npy-*'): # of a process killed a day ago or more
         if time.time() - f.stat().st_mtime > 86_400: f.unlink(missing_ok=True)
     files, size = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob('*.npy')), reverse=True), 0
-    for i, (_, n, f) in enumerate(files):
+    if sum(n for _, n, _ in files) <= gb*1e9: return
+    gc.collect() # loaders that nobody has any more, and their arrays
+    in_use = {Path(a.filename) for ref in _opened if (a := ref()) is not None}
+    for _, n, f in files:
         size += n
-        if i and size > gb*1e9: f.unlink(missing_ok=True)
+        if size > gb*1e9 and f.resolve() not in in_use: f.unlink(missing_ok=True)
 
 def stored_rows(
-    file, # as `cache_file` names it
+    file, # from `cache_file`
     shape, # of all images
-    known, # {index: image} that they must hold
+    known, # {index: image} that it must contain
     fill, # function that fills a tensor of this shape, and returns it
-    gb:float=50, # size that the folder of `file` must not exceed
+    gb:float=50, # largest size of the folder of `file`
 ): # tensor
-    "The images in `file`, which is made by `fill` if it is not there or not in order"
+    "The images in `file`, made by `fill` if it is absent or damaged"
     images = open_rows(file, shape, known)
     if images is not None: return images
     with FileLock(f'{file}.lock'):

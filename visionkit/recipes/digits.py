@@ -15,6 +15,7 @@ from ..figures import *
 digits = register(Recipe(
     'digits', "scikit-learn's 8×8 digits, a small convnet", 'digits',
     data=ImageSet('digits', Spec('StratifiedSplitter', .2, seed=42), n_in=1),
+    tune=Spec('TrainingPart', Spec('StratifiedSplitter', .2, seed=42), Spec('StratifiedSplitter', .25, seed=1)),
     model=Spec('digits_net'), params=24058,
     stats=((.3053,), (.3760,)),
     augment=(Spec('BatchAffine', degrees=10, translate=(.1, .1), scale=(.9, 1.1), shear=8, mode='bilinear'),),

@@ -1,0 +1,155 @@
+"Two processes train as one, on the same images: curve, kills, resume, one writer, one decoding."
+import json, os, shutil, subprocess, sys, time
+import pandas as pd, pytest
+from warm import capture
+from visionkit.cli import main
+
+CURVE = '''
+import json, os, sys
+from fastai.vision.all import *
+from visionkit.all import *
+from visionkit.processes import alone
+out, drop_last = Path(sys.argv[1]), sys.argv[2] == 'drop'
+set_seed(0)
+block = image_block(8, 1, splitter=StratifiedSplitter(.2, seed=42), batch_tfms=[Normalize()])
+dls = block.dataloaders(get_source('digits'), bs=64, dl_type=CachedDL, drop_last=drop_last)
+net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, padding=1), nn.ReLU(),
+                    nn.Flatten(), nn.Linear(512, 10))
+learn = Learner(dls, net, metrics=[accuracy, F1Score(average='macro')])
+stage = Stage(bs=64, epochs=2, lr=1e-2)
+with learn.no_bar(), learn.no_logging(): learn.fit_stages(stage, out=out/'run', precision=False)
+losses = [float(l) for l in learn.recorder.losses]
+with alone(): judged = learn.validate()
+(out/f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(dict(
+    judged=[*judged], losses=losses, history=learn.history.drop(columns=['seconds', 'lr']).to_dict('records'),
+    weights=[p.detach().flatten().tolist() for p in net.parameters()])))
+'''
+
+# `visionkit WORDS`, noting who writes to `runs/` and who decodes; the ranks in KILL kill themselves in epoch EPOCH
+LOGGED = '''
+import os, signal, sys
+from fastai.vision.all import *
+from visionkit.cache import CachedDL
+from visionkit.cli import main
+rank, kill, epoch = os.environ['RANK'], os.environ.get('KILL', ''), int(os.environ.get('EPOCH', 0))
+def note(text):
+    with open('log', 'a') as f: f.write(f'{rank} {text}\\n')
+class KillAt(Callback):
+    def before_backward(self):
+        if self.epoch == epoch and self.iter == 1 and rank in kill:
+            note('killed')
+            os.kill(os.getpid(), signal.SIGKILL)
+defaults.callbacks.append(KillAt)
+sys.addaudithook(lambda event, args: event == 'os.rename' and 'runs/' in str(args[1]) and note('writes'))
+decode = CachedDL._write
+def write(*args):
+    note('decodes')
+    return decode(*args)
+CachedDL._write = write
+if status := main(): sys.exit(status)
+'''
+
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+ACCELERATE = [sys.executable, '-m', 'accelerate.commands.accelerate_cli', 'launch', '--multi_gpu', '--num_processes', '2',
+              '--main_process_port', '0']
+WORDS = 'train photos --epochs 3 --arch shufflenet_v2_x0_5 --weights none --size 32'.split()
+
+def launch(launcher, *words, cwd, **env):
+    "Run a launcher's line to its end, two minutes at most"
+    env = {**os.environ, 'VISIONKIT_CACHE': str(cwd/'cache'), **env}
+    return subprocess.run([*launcher, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+def script(code, *words):
+    "Run `code` as Python would"
+    sys.argv[1:] = words
+    exec(code, dict(__name__='__main__'))
+
+def two(code, words, env):
+    "Run `code` in two processes as torchrun would, forked from this one, which has imported torch already"
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    os.environ.update(env)
+    config = LaunchConfig(1, 1, 2, run_id='test', rdzv_backend='c10d', rdzv_endpoint='localhost:0', start_method='fork',
+                          max_restarts=0)
+    elastic_launch(config, script)(code, *words)
+
+def fork(code, *words, cwd, **env):
+    return capture(two, code, words, dict(env, VISIONKIT_CACHE=str(cwd/'cache')), cwd=cwd)
+
+def history(run): return pd.read_csv(run/'history.csv').drop(columns='seconds')
+
+@pytest.mark.parametrize('drop', ['drop', 'keep'])
+def test_curve_is_that_of_one_process(tmp_path, drop):
+    "Without batch norm and augmentation, in float32; with `keep` the last batch of 29 is filled up to 30"
+    for n in '12': (tmp_path/n).mkdir()
+    assert capture(script, CURVE, '1', drop, cwd=tmp_path).returncode == 0
+    done = fork(CURVE, '2', drop, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, first, second = (json.loads((tmp_path/f).read_text()) for f in ('1/0.json', '2/0.json', '2/1.json'))
+    tolerance = 1e-5 if drop == 'drop' else 1e-2
+    assert len(one['losses']) == len(first['losses']) == 2*(22 if drop == 'drop' else 23)
+    assert max(abs(a - b) for a, b in zip(one['losses'], first['losses'])) < tolerance
+    assert first['weights'] == second['weights'] and first['history'] == second['history']
+    for a, b in zip(one['history'], first['history']): assert a == pytest.approx(b, abs=tolerance)
+    last = first['history'][-1] # judged by two; by one alone, on the same weights:
+    assert [last[k] for k in ('valid_loss', 'accuracy', 'f1_score')] == pytest.approx(first['judged'], abs=1e-6)
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    "A folder with 24 digits of each class"
+    from visionkit.sources import get_source
+    folder = tmp_path_factory.mktemp('folder')
+    for c in range(10):
+        (folder/'photos'/str(c)).mkdir(parents=True)
+        for p in sorted((get_source('digits')/str(c)).iterdir())[:24]: shutil.copy(p, folder/'photos'/str(c))
+    return folder
+
+@pytest.fixture(scope='module')
+def undisturbed(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('undisturbed')
+    (folder/'photos').symlink_to(photos/'photos')
+    done = launch(ACCELERATE, '-m', 'visionkit', *WORDS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder/'runs'/'photos-0'/'result.json').read_text())['processes'] == 2
+    assert done.stdout.count('report: ') == 1
+    return folder/'runs'/'photos-0'
+
+def test_killed_twice(undisturbed, photos, tmp_path):
+    "Both processes killed, then one of them: one line, and the same words go on to the same weights"
+    (tmp_path/'photos').symlink_to(photos/'photos')
+    (tmp_path/'logged.py').write_text(LOGGED)
+    assert fork(LOGGED, *WORDS, cwd=tmp_path, KILL='01', EPOCH='1').returncode
+    refused = capture(main, WORDS, cwd=tmp_path)
+    assert refused.returncode == 2 and 'was made by 2 processes, and 1 cannot draw' in refused.stderr
+
+    began = time.time()
+    done = launch(TORCHRUN, 'logged.py', *WORDS, cwd=tmp_path, KILL='1', EPOCH='2')
+    assert done.returncode and time.time() - began < 60
+    assert sum('run the same line again to resume' in l for l in done.stderr.splitlines()) == 1, done.stderr
+    assert len(history(tmp_path/'runs'/'photos-0')) == 2
+
+    done = fork(LOGGED, *WORDS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    same_run(tmp_path/'runs'/'photos-0', undisturbed)
+    log = (tmp_path/'log').read_text().splitlines()
+    assert [l for l in log if 'killed' in l] in (['0 killed', '1 killed', '1 killed'], ['1 killed', '0 killed', '1 killed'])
+    assert '0 writes' in log and '1 writes' not in log
+    assert sum('decodes' in l for l in log) == 1 # the training images; the 48 others are too few for a file
+
+def same_run(ours, theirs):
+    from safetensors.torch import load_file
+    pd.testing.assert_frame_equal(history(ours), history(theirs), check_exact=True)
+    a, b = load_file(ours/'model.safetensors'), load_file(theirs/'model.safetensors')
+    assert all((a[k] == b[k]).all() for k in b)
+
+@pytest.mark.parametrize('words, line', [(['list'], 'visionkit list is for one process'),
+                                         (['train', 'photos', '--folds', '3'], 'visionkit train --folds is for one')])
+def test_other_commands_are_refused(words, line, monkeypatch, tmp_path):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    done = capture(main, words, cwd=tmp_path)
+    assert done.returncode == 2 and line in done.stderr
+
+def test_accelerate_starts_one_process(tmp_path):
+    "On CPUs, `accelerate launch --cpu` starts one process whatever `--num_processes` says: this is noticed"
+    cpu = [w for w in ACCELERATE if w != '--multi_gpu'] + ['--cpu', '-m', 'visionkit']
+    done = launch(cpu, *WORDS, cwd=tmp_path)
+    assert done.returncode and 'visionkit: with --cpu, accelerate leaves several processes to MPI' in done.stderr
