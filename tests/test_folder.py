@@ -148,7 +148,8 @@ def test_a_test_folder_is_predicted_once(tmp_path, photos):
 def test_folds_predict_every_image_once(tmp_path, photos):
     preds = train_folds(photos, 3, out=tmp_path, **TINY)
     assert len(preds) == len(set(preds.df.path)) == 48 and preds.vocab == ['blue', 'red']
-    with pytest.raises(InputError, match='fold='): train_folder(photos, out=tmp_path, fold='1', **TINY)
+    assert train_folds(photos, 3, out=tmp_path, **TINY).probs.equal(preds.probs)
+    with pytest.raises(InputError, match='with other settings'): train_folds(photos, 3, out=tmp_path, **{**TINY, 'epochs': 2})
 
 def test_another_folder_of_the_same_name_is_refused(tmp_path, photos):
     "The run in the way is of other images"

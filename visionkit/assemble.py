@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['test_folder', 'images_root', 'recipe_split', 'recipe_items', 'split_items', 'run_items', 'recipe_dls', 'recipe_model',
-           'recipe_learner', 'stored_recipe']
+           'recipe_learner', 'fold_learner', 'stored_recipe']
 
 # %% ../nbs/22_assemble.ipynb #df09c829
 from dataclasses import replace
@@ -20,8 +20,10 @@ from .data import *
 from .cache import CachedDL
 from .augment import * # recipes name its transforms
 from .models import * # … its networks
+from .architectures import imagenet_state, load_state, read_state
 from .transfer import * # … its heads and groups
 from .callbacks import * # … its losses, optimisers and callbacks
+from .folds import quiet
 
 # %% ../nbs/22_assemble.ipynb #1c72199a
 def test_folder(
@@ -111,6 +113,25 @@ def recipe_learner(
     return Learner(recipe_dls(recipe, recipe.stages[0], items), recipe_model(recipe),
                    loss_func=recipe.loss.build(), metrics=accuracy,
                    splitter=recipe.groups.resolve() if recipe.groups else trainable_params)
+
+# %% ../nbs/22_assemble.ipynb #60f2f385
+@patch
+def giver(self:LoadWeights):
+    "A function that gives the weights to a learner"
+    state = imagenet_state(self.architecture) if self.weights == 'imagenet' else read_state(self.weights)
+    return lambda learn: load_state(learn.model, state, self.partial, new_classifier=True)
+
+def fold_learner(
+    recipe:Recipe, # what to train; of `before`, its `LoadWeights` counts
+    source, # folder of class folders, CSV or DataFrame, as `image_block` takes them
+    splitter, # which images to hold out
+    bs:int=None, # unused: the stages of `recipe` have their own
+    bars:bool=True, # show progress bars?
+):
+    "A learner of `recipe` before its training, as `oof_preds` asks for"
+    learn = recipe_learner(recipe, split_items(source, splitter))
+    if weights := recipe.need(LoadWeights): weights.giver()(learn)
+    return learn if bars else quiet(learn)
 
 # %% ../nbs/22_assemble.ipynb #9c4298d1
 def _ten_classes(model):

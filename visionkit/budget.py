@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fastai.vision.all import default_device, defaults
 from .core import *
 from .plan import *
-from .images import open_image
+from .data import CenterResize, OpenImage
 from .depthwise import fast_autocast
 from .models import fast_layout
 from .callbacks import fast_dtype
@@ -54,19 +54,21 @@ def decoding_seconds(
     "How long it takes to decode and resize an image, by all processes together"
     some = files[::max(1, len(files)//24)][:24]
     began = time.perf_counter()
-    for p in some: open_image(p).resize((size, size))
+    open_sized, resize = OpenImage(size=size), CenterResize(size)
+    for p in some: resize(open_sized(p))
     return (time.perf_counter() - began)/len(some)/min(16, defaults.cpus)
 
 def measure(
-    model, # a network for colour images
+    model, # a network
     files:list, # images, some of which are decoded
     sizes=(96, 192), # pixels; two, or one twice for a network that takes one size only
     bs:int=32, # images a step
+    n_in:int=3, # channels of the images
 )->Costs:
     "What an image costs on this machine, from a few steps at two sizes and the decoding of a few images"
     device, dtype = default_device(), fast_dtype()
     model = deepcopy(model).to(device, memory_format=fast_layout(model))
-    def batch(size): return torch.rand(bs, 3, size, size, device=device).to(memory_format=fast_layout(model))
+    def batch(size): return torch.rand(bs, n_in, size, size, device=device).to(memory_format=fast_layout(model))
     def step(x):
         with fast_autocast(model, device, dtype): out = model(x)
         F.cross_entropy(out.float(), torch.zeros(bs, dtype=torch.long, device=device)).backward()

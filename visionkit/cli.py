@@ -60,29 +60,23 @@ def cmd_fetch(args):
     _say(get_source(args.name))
 
 # %% ../nbs/29_cli.ipynb #e6fe5f70
-def _write_labels(preds, out, trusted=None):
-    "Diagnose the labels by out-of-fold predictions and write noise.json, issues.csv and issues.html"
-    from visionkit.diagnose import diagnose
-    from visionkit.noise import label_issues, save_issues
-    from visionkit.report import label_report
-    diagnosis = diagnose(preds, trusted)
-    issues = label_issues(preds, diagnosis)
-    save_issues(diagnosis, issues, out)
-    label_report(preds, diagnosis, issues, out/'issues.html')
-    return diagnosis
+def _labels_written(out, diagnosis):
+    "Say what `labels` has found and where it is"
+    from visionkit.labels import label_files
+    print(diagnosis)
+    _say(f'{out}: {", ".join(label_files)}')
 
 # %% ../nbs/29_cli.ipynb #6ed7ae9a
 def _cross_validate(args, words):
     "`visionkit train --folds`: the pooled accuracy, and the labels that are probably wrong"
-    from visionkit.folder import slug, train_folds
+    from visionkit.folder import folds_folder, train_folds
+    from visionkit.labels import save_labels
     preds = train_folds(args.folder, args.folds, args.minutes, **words)
     low, high = preds.accuracy_interval
     _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network not trained on '
          f'it (95 % interval {100*low:.1f} to {100*high:.1f} %)')
-    name = args.name or user_path(args.folder).resolve().stem
-    with claimed(user_path(args.out)/f'{slug(name)}-{args.seed}-folds') as out:
-        print(_write_labels(preds, out))
-    _say(f'{out}: noise.json, issues.csv, issues.html')
+    with claimed(folds_folder(args.folder, args.out, args.name, args.seed)) as out:
+        _labels_written(out, save_labels(preds, out))
 
 # %% ../nbs/29_cli.ipynb #338b60ca
 def _dry_run(args):
@@ -203,28 +197,30 @@ def cmd_inspect(args):
 @command(
     argument('folder', metavar='FOLDER|SOURCE', help='a folder of class folders, or the name of a data set'),
     argument('--out', metavar='DIR', help='where noise.json, issues.csv and issues.html go (default labels-NAME)'),
-    argument('--trusted', metavar='CSV', help='path (below FOLDER) and true label of at least 5 images of each class'))
+    argument('--trusted', metavar='CSV', help='path (below FOLDER) and true label of at least 5 images of each class'),
+    argument('--arch', help='a classifier of torchvision or timm (default: one with ImageNet weights on this machine; '
+                            'for images up to 64 pixels, a small network)'),
+    argument('--weights', default='imagenet', metavar='W',
+             help='imagenet, none, or a file of weights (default imagenet)'),
+    argument('--size', type=int, metavar='PX', help='image size (default: up to 128)'))
 def cmd_labels(args):
     "label noise of a folder of class folders, or of a data set: kind, rate, images; run the same line again to resume"
-    from functools import partial
     from visionkit.sources import get_source, sources
-    from visionkit.folds import label_learner, label_stages, named_items, oof_preds, trusted_images
+    from visionkit.folds import named_items, trusted_images
+    from visionkit.labels import label_files, label_preds, save_labels
     given = user_path(args.folder)
     known = sources.get(args.folder) if not given.is_dir() else None
     folder = get_source(args.folder)/(known.train or '') if known else given
     out = user_path(args.out or f'labels-{args.folder if known else folder.resolve().name}')
-    items, labels, names, root = named_items(folder)
-    stages = label_stages(len(names))
     trusted = read_table(args.trusted, 'path', 'label') if args.trusted else None
-    if args.trusted: trusted_images(trusted, names, sorted(set(labels)), items, root) # before the training
+    if args.trusted: # before the training
+        items, labels, names, root = named_items(folder)
+        trusted_images(trusted, names, sorted(set(labels)), items, root)
     with claimed(out):
-        check_outputs(*(out/name for name in ('noise.json', 'issues.csv', 'issues.html')))
-        learn_at = partial(label_learner, bars=sys.stdout.isatty())
-        preds = oof_preds(folder, learn_at, stages, out=out/'oof')
-        diagnosis = _write_labels(preds, out, trusted)
-    print(diagnosis)
-    _say(f'{out}: noise.json, issues.csv, issues.html ({diagnosis.seconds:.0f} s: 3 networks, '
-          f'{stages[0].epochs} epochs of two thirds of the images each)')
+        check_outputs(*(out/name for name in label_files))
+        preds = label_preds(folder, out/'oof', bars=sys.stdout.isatty(), **_choices(args, ('arch', 'weights', 'size')))
+        diagnosis = save_labels(preds, out, trusted)
+    _labels_written(out, diagnosis)
 
 # %% ../nbs/29_cli.ipynb #8a2164ff
 @command(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Diagnosis', 'Kind', 'agreement', 'assumption', 'bounds', 'Random', 'Complementary', 'Permuted',
-           'moved_pairs', 'nearly_all', 'Clean', 'frequent_pairs', 'class_noise', 'spread_evenly', 'floor_sentence',
-           'by_floor', 'Symmetric', 'Asymmetric', 'Unknown', 'weak', 'open_question', 'diagnose', 'count_copies',
-           'against']
+           'moved_pairs', 'none_by_luck', 'nearly_all', 'Clean', 'frequent_pairs', 'class_noise', 'spread_evenly',
+           'floor_sentence', 'by_floor', 'Symmetric', 'Asymmetric', 'Unknown', 'weak', 'open_question', 'diagnose',
+           'count_copies', 'against']
 
 # %% ../nbs/16_diagnose.ipynb #diag0002
 from dataclasses import dataclass, replace
@@ -156,10 +156,15 @@ def moved_pairs(e:Evidence):
     return sorted(pairs, key=lambda o: -o[2])
 
 # %% ../nbs/16_diagnose.ipynb #diag0024
+def none_by_luck(n):
+    "Share of wrong labels among all, of which `n` images may show none by luck"
+    return binomtest(0, n).proportion_ci().high
+
 def nearly_all(e:Evidence):
-    "Do networks and labels agree on nearly all images, and are all classes distinguished?"
+    "Do networks and labels agree on nearly all images, clear ones above all, and are all classes distinguished?"
+    agree = e.disagreement <= 1.2*Limits.clean and e.floor.high <= max(Limits.clean/2, none_by_luck(e.n))
     distinct = len({*e.alike}) == e.k and (e.T.diagonal() >= .5).all()
-    return e.disagreement <= 1.2*Limits.clean and distinct
+    return agree and distinct
 
 class Clean(Kind):
     "Nearly all labels are correct"
@@ -167,8 +172,7 @@ class Clean(Kind):
     def fits(self, e):
         return not (e.obstacle or e.lowest or e.moved.any() or e.floor.low or e.lost) and nearly_all(e)
     def verdict(self, e):
-        none = binomtest(0, e.n).proportion_ci().high # with few images, none may be wrong by chance
-        high = max(min(e.disagreement + two_errors(e.disagreement, e.n), Limits.clean), none)
+        high = max(min(e.disagreement + two_errors(e.disagreement, e.n), Limits.clean), none_by_luck(e.n))
         return self.diagnosis(e, min(e.floor.rate, e.top[0]), (0, high), [agreement(e),
             f'On clear images networks and labels agree: noise that all images share is at most {e.floor.high:.1%}.',
             f'The networks disagree with {e.disagreement:.1%} of all labels: hard images or single errors.',
@@ -187,7 +191,7 @@ def class_noise(e:Evidence):
     "Is there significant noise that depends on the class alone?"
     if e.obstacle or e.lowest: return False
     if e.moved.any(): return e.informative
-    return e.floor.low > 0 and (e.agreement > .5 or e.informative)
+    return e.floor.low*e.n >= Limits.certain and (e.agreement > .5 or e.informative)
 
 def spread_evenly(e:Evidence):
     "Do implausible labels account for the floor, and is no wrong label more frequent than others?"

@@ -32,6 +32,7 @@ class Limits:
     explained = .6
     # Odds ratio up to which two classes may be one under two names: 37 % of the labels of both exchanged
     alike = 3.
+    certain = 5 # labels wrong for certain, at least, before a kind is named: uneven noise of one looks even
     clean = .1 # most disagreement of a set called clean, and the widest interval of `many` images and good networks
     many = 2000 # images
     one_label = .4 # most frequent label of a group: complementary labels .25 and less, exchanged pairs .5 and more
@@ -66,6 +67,15 @@ class Floor:
 _rates = np.r_[0, np.geomspace(.001, .1, 40), np.linspace(.105, .985, 177)]
 _slopes, _offsets = np.geomspace(Limits.slope, 6, 7), np.linspace(-10, 6, 65)
 
+def _crossings(above):
+    "The rates between which the curve `above`, a value a rate of `_rates`, is positive"
+    inside = np.flatnonzero(above >= 0)
+    def at(i, j): # the zero on the line from i, inside, to j, outside
+        if j not in range(len(above)): return float(_rates[i])
+        return float(_rates[i] + (_rates[j] - _rates[i])*above[i]/max(above[i] - above[j], 1e-12))
+    return at(inside[0], inside[0] - 1), at(inside[-1], inside[-1] + 1)
+
+# %% ../nbs/16_evidence.ipynb #01c211c5
 def floor(
     other, # (n,) of bool: does the given label differ from the predicted one?
     clear, # (n,) how clear the image is to the networks; only the order matters
@@ -85,13 +95,12 @@ def floor(
         q = np.clip(rate + (1 - rate)*hard, 1e-6, 1 - 1e-6)
         return np.log(q) @ disagree + np.log1p(-q) @ (images - disagree)
     likelihood = np.array([fits(rate).max() for rate in _rates])
-    inside = _rates[likelihood >= likelihood.max() - chi2.ppf(level, 1)/2]
-    low = inside[0]
+    low, high = _crossings(likelihood - likelihood.max() + chi2.ppf(level, 1)/2)
     slope, offset = np.unravel_index(fits(low).argmax(), (len(_slopes), len(_offsets)))
     mistaken = np.empty(n)
     mistaken[order] = expit(_offsets[offset] - _slopes[slope]*score)
     wrong = low/np.maximum(low + (1 - low)*mistaken, 1e-12)
-    return Floor(float(_rates[likelihood.argmax()]), float(low), float(inside[-1]), wrong)
+    return Floor(float(_rates[likelihood.argmax()]), low, high, wrong)
 
 # %% ../nbs/16_evidence.ipynb #evid0016
 def even_noise(
@@ -240,8 +249,9 @@ def disagreement(self:Evidence):
 
 @patch(as_prop=True)
 def top(self:Evidence):
-    "(share of other labels among the clearest images of each group, two standard errors)"
-    rate = float((self.weights*(1 - self.T.diagonal())).sum())
+    "(share of other labels among the clearest images of each group, however few they are, two standard errors)"
+    clear = self.groups.clearest(clear_share(self.n), least=1)
+    rate = float((self.given != self.groups.group)[clear].mean())
     if rate < .5: rate = min(rate, self.disagreement) # a higher rate than among all images is chance
     return rate, two_errors(rate, clear_share(self.n)*self.n)
 

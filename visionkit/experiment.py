@@ -29,7 +29,6 @@ from .train import *
 from .interpret import Predictions
 from .heatmaps import can_gradcam
 from .transfer import load_body
-from .architectures import imagenet_state, load_state, read_state
 from .transition import soften
 from .folds import *
 from .diagnose import *
@@ -152,11 +151,6 @@ def flushed_denormals():
     finally: torch.set_flush_denormal(was)
 
 # %% ../nbs/22_experiment.ipynb #882c2a66
-def _noise_learner(recipe, items, splitter, bs, bars):
-    "An untrained learner for `oof_preds`; its batch size is that of its stages"
-    learn = recipe_learner(recipe, split_items(items, splitter))
-    return learn if bars else quiet(learn)
-
 @patch
 def prepare(self:DiagnoseLabels, job):
     "Diagnose the training labels by networks of their own, out of fold; the folder gets `noise.json`, `issues.csv`"
@@ -168,7 +162,7 @@ def prepare(self:DiagnoseLabels, job):
 def _diagnose(self, job):
     recipe, items = job.recipe, job.items.loc[~job.items.is_valid, ['path', 'label']]
     plain = replace(recipe, before=(), stages=self.stages, loss=Spec('CrossEntropyLossFlat'))
-    preds = oof_preds(items, partial(_noise_learner, plain, bars=job.bars), self.stages, out=job.folder/'oof',
+    preds = oof_preds(items, partial(fold_learner, plain, bars=job.bars), self.stages, out=job.folder/'oof',
                       seed=job.about['seed'])
     diagnosis = diagnose(preds)
     save_issues(diagnosis, label_issues(preds, diagnosis), job.folder)
@@ -190,9 +184,7 @@ def prepare(self:StartFrom, job):
 @patch
 def prepare(self:LoadWeights, job):
     "Load the weights into the learner; a resumed run has weights of its own"
-    if (job.folder/'checkpoint').exists(): return noop
-    state = imagenet_state(self.architecture) if self.weights == 'imagenet' else read_state(self.weights)
-    return lambda learn: load_state(learn.model, state, self.partial, new_classifier=True)
+    return noop if (job.folder/'checkpoint').exists() else self.giver()
 
 @patch
 def prepare(self:TaughtBy, job):

@@ -78,10 +78,11 @@ def run_loader(
     label=None, # function of a file to its class, or None
 ):
     "The recipe's validation pipeline over any files"
-    image = OpenImage(PILImageBW if recipe.data.n_in == 1 else PILImage)
+    size = run_size(recipe)
+    image = OpenImage(PILImageBW if recipe.data.n_in == 1 else PILImage, size=size) # as `image_block` has it
     dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
-    return CachedDL(dsets, bs=recipe.stages[-1].bs, after_item=[CenterResize(run_size(recipe)), ToTensor()],
+    return CachedDL(dsets, bs=recipe.stages[-1].bs, after_item=[CenterResize(size), ToTensor()],
                     after_batch=[IntToFloatTensor(), *normalize], device=default_device())
 
 # %% ../nbs/25_inference.ipynb #155371ac

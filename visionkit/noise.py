@@ -19,12 +19,13 @@ from .evidence import Limits, calibrated
 from .diagnose import *
 
 # %% ../nbs/17_noise.ipynb #e7be3772
-def _by_class(T, weights):
-    "Do classes explain the wrong labels? Most are a few frequent ones of each class, or more than the correct ones"
+def _by_class(T, weights, evenly):
+    """Do classes explain the wrong labels? They outnumber the right ones, or most go from a class to a few others in
+    large shares, unless they are spread `evenly`"""
     wrong = T*~np.eye(len(T), dtype=bool)
     large = wrong >= np.maximum(.08, 2*(wrong.sum(1, keepdims=True) - wrong)/max(len(T) - 2, 1)) # than the others' mean
     lost = (T.argmax(1) != np.arange(len(T))) & (weights > 0)
-    return lost.any() or weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
+    return lost.any() or not evenly and weights @ (wrong*large).sum(1) > .55*weights @ wrong.sum(1)
 
 def _deal(post, p_given, given):
     "Assign the probabilities of the `given` classes in `post` in the order of `p_given`; rescale the others"
@@ -56,15 +57,15 @@ def certain_matrix(
 # %% ../nbs/17_noise.ipynb #778427bb
 def _posteriors(probs, given, diagnosis, forward):
     "((n,k) probabilities of the true class, the same at the lower end of the interval)"
-    if diagnosis.kind in ('random', 'unknown', 'clean') and not forward:
-        own = np.eye(probs.shape[1])[given]
-        return calibrated(probs, given)[0], own
+    known = probs if forward else calibrated(probs, given)[0]
+    if diagnosis.kind in ('random', 'unknown', 'clean') and not forward: return known, np.eye(probs.shape[1])[given]
     T = soften(diagnosis.matrix if diagnosis.kind not in ('random', 'unknown') else np.eye(probs.shape[1]))
     if forward: return (post := _true_given(probs, T, given)), post
-    post = _true_given(true_probs(probs, T), T, given)
-    # Otherwise the matrix has little information on single images, and the order of the networks is better
-    if not _by_class(T, post.mean(0)): _deal(post, probs[np.arange(len(given)), given], given)
-    known, T = calibrated(probs, given)[0], soften(certain_matrix(diagnosis, post.mean(0)), 1e-3)
+    post = _true_given(true_probs(known, T), T, given)
+    # Else the matrix says little about a single image, and the networks' own order is the better one
+    evenly = diagnosis.kind == 'symmetric'
+    if not _by_class(T, post.mean(0), evenly): _deal(post, probs[np.arange(len(given)), given], given)
+    T = soften(certain_matrix(diagnosis, post.mean(0)), 1e-3)
     return post, _true_given(true_probs(known, T), T, given)
 
 def label_issues(
