@@ -161,15 +161,15 @@ def own_splits(
     items:list, # paths of images
     folder, # that they are below
 )->list: # 'train', 'valid', 'test', or '' for each
-    "The split that each first folder is named after; '' for all unless every one is, and one is called train"
+    "The split that each first folder is named after; '' for all unless all have such names, and one is train"
     parts = [Path(p).relative_to(folder).parts for p in items]
     splits = [split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
     return splits if all(splits) and 'train' in splits else ['']*len(splits)
 
 @dataclass(frozen=True)
 class FolderSplitter:
-    "The splits that the folders are named after, without the test images; or, where there are none, `whole`"
-    whole:Callable=StratifiedSplitter() # divides images that no folder divides
+    "The splits named by the folders, without the test images; without such folders, `whole`"
+    whole:Callable=StratifiedSplitter() # splitter for images without such folders
     def __call__(self, items):
         if isinstance(items, pd.DataFrame) or not all(isinstance(o, Path) for o in items): return self.whole(items)
         root = os.path.commonpath([o.parent for o in items])

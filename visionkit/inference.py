@@ -99,8 +99,8 @@ def evaluate(
     if not files: raise InputError(f'{images} has no images in class folders: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
     if strange:
-        raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not know '
-                         f'({", ".join(sorted(strange)[:3])}): it knows {", ".join(meta["vocab"])}')
+        raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not have '
+                         f'({", ".join(sorted(strange)[:3])}): it has {", ".join(meta["vocab"])}')
     dl = run_loader(recipe, meta, files, char_label)
     learn = Learner(DataLoaders(dl, dl, path='.' if is_table else images), model, loss_func=recipe.loss.build())
     learn.dls.vocab = meta['vocab']
