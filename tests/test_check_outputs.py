@@ -70,6 +70,12 @@ def test_parts_of_an_output():
     shown = text(cell(stream('out\n'), bar, style, stream('err\n', 'stderr'), table, stream('more\n'), scoreboard, picture))
     assert shown == ['a 1', '| x |', '<Figure size 1x1 with 1 Axes>', 'err', 'out', 'more']
 
+def test_cells_of_a_table():
+    def frame(number, plain):
+        html = f'<style scoped>td {{}}</style><table border="1" class="dataframe">\n<td>a</td>\n<td>{number}</td>\n</table>'
+        return text(cell(new_output('execute_result', {'text/html': html, 'text/plain': plain})))
+    assert frame(1, 'a ... 1') == frame(1, 'a  1') == ['a', '1'] != frame(2, 'a  1')
+
 def test_warnings_of_libraries_are_left_out():
     warning = '/lib/site-packages/torch/jit.py:14: FutureWarning: deprecated{}\n  warnings.warn(\n'
     both = warning.format('') + warning.format(':\nuse another,\nor none')
