@@ -9,13 +9,15 @@ photographs with 400 pixels on the shorter side. fastai's is `ImageDataLoaders` 
 workers; ours is `image_block(224)` with `CachedDL`, from no cache, writing its cache. Rounds alternate. Rates are those by
 the clock and by processor time: on a busy machine the clock favours what runs more processes.
 `--disk N` decodes N images at 224 pixels into the cache on disk, in a process of its own, and opens them in another."""
-import argparse, os, tempfile, time, warnings
+import argparse, json, os, tempfile, time, warnings
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from common import REPORTS, PeakMemory, compared, cpu_seconds, in_process, photographs, rates, rounds, with_grain, write_report
 import numpy as np
 from PIL import Image
+
+SETS = dict(large=(4000, 3000, False), camera=(4000, 3000, True), small=(533, 400, False)) # width, height, grain
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,12 +26,11 @@ def arguments():
     p.add_argument('--bs', type=int, default=64, help='batch size of both loaders (default 64, as in fastai)')
     p.add_argument('--rounds', type=int, default=3, help='measured rounds (default 3)')
     p.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2, 4], help="fastai's numbers of workers to try")
+    p.add_argument('--sets', nargs='+', choices=list(SETS), default=list(SETS), help='these only; the file keeps the others')
     p.add_argument('--disk', type=int, help='measure the cache on disk with so many images instead')
     p.add_argument('--out', help='JSON file to write')
     p.add_argument('--smoke', action='store_true', help='a few images, one round')
     return p.parse_args()
-
-SETS = dict(large=(4000, 3000, False), camera=(4000, 3000, True), small=(533, 400, False)) # width, height, grain
 
 def write_set(folder, images, name, n):
     "`n` training JPEGs of the set `name` in two class folders, and one for validation"
@@ -69,7 +70,8 @@ def difference(folder, size=224, n=50):
 def measure_sets(args):
     images, sets = photographs(args.photos), {}
     with tempfile.TemporaryDirectory() as d:
-        for name, (width, height, _) in SETS.items():
+        for name in args.sets:
+            width, height, _ = SETS[name]
             folder = write_set(Path(d), images, name, args.n)
             files = list((folder/'train').rglob('*.jpg'))
             tried = {w: rates(lambda: fastai_epoch(folder, args.bs, w)) for w in args.workers}
@@ -129,6 +131,9 @@ def main():
     warnings.filterwarnings('ignore')
     import_module('visionkit.all') # before processes are forked
     if args.disk: write_report(args.out or REPORTS/'disk.json', images=measure_disk(args))
-    else: write_report(args.out or REPORTS/'decode.json', sets=measure_sets(args))
+    else:
+        out = Path(args.out or REPORTS/'decode.json')
+        kept = json.loads(out.read_text())['sets'] if len(args.sets) < len(SETS) and out.exists() else {}
+        write_report(out, sets=kept | measure_sets(args))
 
 if __name__ == '__main__': main()

@@ -105,26 +105,27 @@ def measured(name, folder, out, cache):
     pages = {p.name: round(p.stat().st_size/1e3) for p in out.rglob('*') if p.suffix in ('.html', '.csv', '.json')}
     return dict(seconds=round(seconds, 2), cpu=round(cpu, 2), mb=round(memory.mb - memory.before), kb=pages)
 
-def slope(results, key):
-    "Exponent by which `key` grew from the second largest folder to the largest: 1 is linear"
+def exponent(results):
+    "By which power processor time grew from the second largest folder to the largest; 1 is linear"
+    if len(results) < 2: return None
     (n, small), (m, large) = sorted(results.items())[-2:]
-    if not small[key] or not large[key]: return None
-    return round(math.log(large[key]/small[key])/math.log(m/n), 2)
+    return round(math.log(large['cpu']/small['cpu'])/math.log(m/n), 2)
 
 def main():
     args = arguments()
     if args.smoke: args.n = [200, 400]
     import_module('visionkit.all') # before the processes are forked
-    report = {f.__name__: {} for f in STAGES if not args.only or f.__name__ in args.only}
+    stages = [f for f in STAGES if not args.only or f.__name__ in args.only]
+    report = {f.__name__: dict(what=f.__doc__, by_images={}) for f in stages}
     for n in sorted(args.n):
         with tempfile.TemporaryDirectory() as d:
             write_images(Path(d)/'images', n)
             for name in (o for o in report if n <= MOST.get(o, n)):
                 (out := Path(d)/name).mkdir()
-                report[name][n] = in_process(measured, name, Path(d)/'images', out, Path(d)/'cache')
-                print(f'{n:9,} {name:8} {report[name][n]}', flush=True)
-    about = {f.__name__: f.__doc__ for f in STAGES}
-    write_report(args.out, measurements={
-        name: dict(what=about[name], by_images=results, exponent=slope(results, 'cpu')) for name, results in report.items()})
+                found = report[name]['by_images']
+                found[n] = in_process(measured, name, Path(d)/'images', out, Path(d)/'cache')
+                report[name]['exponent'] = exponent(found)
+                print(f'{n:9,} {name:8} {found[n]}', flush=True)
+        write_report(args.out, measurements=report) # after each size: the last one takes long
 
 if __name__ == '__main__': main()

@@ -47,7 +47,10 @@ def learner(folder, network, size, setup, augment=None):
             gc.collect() # ends the processes of the loader
             self.seconds, self.cpu = (now - then for now, then in zip((time.perf_counter(), cpu_seconds()), self.started))
     n, bs, workers, arm = setup
-    split, tfms = lambda o: (range(n), range(n, n + bs)), [*(augment or [Flip()]), Normalize.from_stats(*imagenet_stats)]
+    def split(files):
+        order = sorted(range(len(files)), key=lambda i: files[i].name) # classes alternate
+        return order[:n], order[n:n+bs]
+    tfms = [*(augment or [Flip()]), Normalize.from_stats(*imagenet_stats)]
     if arm == 'fastai':
         block = DataBlock((ImageBlock, CategoryBlock), get_items=lambda p: get_image_files(p).sorted(), get_y=parent_label,
                           splitter=split, item_tfms=Resize(size, method='squish'), batch_tfms=tfms)
@@ -87,6 +90,8 @@ def race(folder, network, size, args, n):
     for pipe in pipes.values(): pipe.send(False)
     for process in processes: process.join()
     return {arm: compared(found, arm, 'fastai') for arm in ('float32', 'auto')}
+
+STEPS = 8 # profiled
 
 # Op → part of a step; what stands nowhere else is 'other operations'
 PARTS = dict(convolution='convolution linear addmm mm bmm matmul', normalisation='batch_norm', pooling='pool mean',
@@ -148,20 +153,20 @@ def main():
     args = arguments()
     if args.smoke: args.n, args.bs, args.rounds, args.networks, args.sizes, args.workers = 8, 4, 1, ['resnet18'], [32], 0
     import_module('visionkit.all') # before processes are forked: none of this one's threads is in use
+    dtype = str(import_module('visionkit.callbacks').fast_dtype()).removeprefix('torch.')
     races, parts = {}, {}
     with tempfile.TemporaryDirectory() as d:
         os.environ['VISIONKIT_CACHE'] = str(Path(d)/'cache')
         folder = Path(d)/'images'
-        write_photos(folder, photographs(args.photos), 2*args.n + args.bs)
-        for network in args.networks:
-            for size in args.sizes:
+        write_photos(folder, photographs(args.photos), max(2*args.n, STEPS*args.bs) + args.bs)
+        for size in args.sizes:
+            for network in args.networks:
                 n, name = args.n*(2 if size < 200 else 1), f'{network} {size}'
                 print(name, flush=True)
                 races[name] = race(folder, network, size, args, n)
                 print(races[name], flush=True)
-                parts[name] = in_process(profile, folder, network, size, (n, args.bs, None, 'auto'))
+                parts[name] = in_process(profile, folder, network, size, (STEPS*args.bs, args.bs, None, 'auto'))
                 print(parts[name], flush=True)
-    from visionkit.callbacks import fast_dtype
-    write_report(args.out, bs=args.bs, auto=str(fast_dtype()).removeprefix('torch.'), races=races, parts=parts)
+                write_report(args.out, bs=args.bs, auto=dtype, races=races, parts=parts) # after each: the last is slow
 
 if __name__ == '__main__': main()

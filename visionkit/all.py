@@ -39,9 +39,12 @@ from visionkit.experiment import *
 from visionkit.budget import *
 from visionkit.collection import *
 from visionkit.folder import *
+from visionkit.space import *
 from visionkit.tuning import *
 from visionkit.inference import *
 from visionkit.learner import *
 from visionkit.export import *
+from visionkit.study import *
+from visionkit.sweep import *
 from visionkit.scoreboard import *
 from visionkit.stories import *

@@ -287,7 +287,8 @@ def cmd_scoreboard(args):
 def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
-    p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.')
+    several = 'Several processes: torchrun --nproc-per-node N -m visionkit run NAME, or train FOLDER.'
+    p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.', epilog=several)
     p.add_argument('--version', action='version', version=f'visionkit {__version__}')
     subs = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, (f, arguments) in _commands.items():
