@@ -1,20 +1,23 @@
 """What corrected labels are worth: train on given, corrected and true labels, validate on labels that nobody changed.
 
 A share of the training labels of clothing is moved (the sets of benchmarks/labels.py), `label_preds` and `diagnose`
-find the wrong ones, and every row with the verdict "relabel" is taken. Then the same training runs on the three tables,
-for each seed, and predicts clothing's own validation images. results/benchmarks/cleaning.json gets the accuracies, the
-shares of wrong labels, and the suggestions. Run it again to go on where it stopped."""
+find the wrong ones. "sure" takes every row with the verdict "relabel"; "corrected" gives the true label to every row with
+the verdict "relabel" or "look", as a person would who looks at them. Then the same training runs on the four tables, for
+each seed, and predicts clothing's own validation images. results/benchmarks/cleaning.json gets the accuracies and the
+shares of wrong labels. Run it again to go on where it stopped."""
 import argparse, json
 from labels import given_labels, predictions
 
-KINDS = 'given', 'corrected', 'true'
+KINDS = 'given', 'sure', 'corrected', 'true'
 
-def corrected(preds):
-    "(labels after every \"relabel\", the diagnosis, the table of issues in the order of `preds`)"
+def corrected(preds, true):
+    "(labels after every \"relabel\", labels after a look at all that are marked, the diagnosis, the rows marked)"
     from visionkit.all import diagnose, label_issues
     diagnosis = diagnose(preds)
     issues = label_issues(preds, diagnosis).set_index('path').loc[preds.df.path].reset_index()
-    return issues.suggested.where(issues.verdict == 'relabel', issues.given), diagnosis, issues
+    marked = issues.verdict.isin(['relabel', 'look'])
+    sure = issues.suggested.where(issues.verdict == 'relabel', issues.given)
+    return sure.values, issues.given.mask(marked, true).values, diagnosis, int(marked.sum())
 
 def accuracy(table, validation, seed, args, name):
     "Accuracy on `validation` of a network that was trained on `table`"
@@ -41,12 +44,12 @@ def main():
     items, true = given_labels(args.noise)
     tables = dict(given=items, true=items.assign(label=true))
     found = {}
-    if 'corrected' in args.kinds:
+    if {'sure', 'corrected'} & {*args.kinds}:
         preds = predictions(args.noise, args.out, size=args.label_size, epochs=args.label_epochs)
-        labels, diagnosis, issues = corrected(preds)
-        tables['corrected'] = items.assign(label=labels.values)
-        found = dict(kind=diagnosis.kind, rate=diagnosis.rate, interval=diagnosis.interval,
-                     relabel=int((issues.verdict == 'relabel').sum()), label_seconds=preds.seconds)
+        sure, looked, diagnosis, marked = corrected(preds, true)
+        tables.update(sure=items.assign(label=sure), corrected=items.assign(label=looked))
+        found = dict(kind=diagnosis.kind, rate=diagnosis.rate, interval=diagnosis.interval, marked=marked,
+                     label_seconds=preds.seconds)
     rows = []
     for seed in args.seeds:
         for kind in args.kinds:

@@ -2,7 +2,8 @@
 
 Labels of the training images of clothing: as they are; a fifth moved to any other class (uniform); a fifth moved to the
 most similar class (asymmetric). results/diagnose/labels.json gets a row a set and a network: verdict, rate, interval,
-the rows marked "relabel", the share of wrong labels before and after taking all of them, and the average precision.
+the rows marked "relabel", the share of wrong labels before and after taking all of them, the same after a person has
+corrected all rows marked "relabel" or "look" (flagged), and the average precision.
 Run it again to go on where it stopped."""
 import argparse, json
 from pathlib import Path
@@ -44,15 +45,17 @@ def row(name, preds, network):
     rank = pd.Series(-issues.index.values, index=issues.path).loc[preds.df.path].values
     issues = issues.set_index('path').loc[preds.df.path]
     wrong, taken = issues.given.values != true, issues.verdict.values == 'relabel'
+    flagged = taken | (issues.verdict.values == 'look')
     after = np.where(taken, issues.suggested.values, issues.given.values)
     theirs = -get_label_quality_scores(preds.targs.numpy(), preds.probs.double().numpy())
     precision = lambda scores: float(average_precision_score(wrong, scores)) if wrong.any() else None
     return dict(set=name, network=network, images=len(true), wrong=float(wrong.mean()),
                 right=float((preds.df.pred.values == true).mean()), verdict=d.kind, rate=d.rate, low=d.interval[0],
-                high=d.interval[1], relabel=int(taken.sum()), look=int((issues.verdict == 'look').sum()),
+                high=d.interval[1], relabel=int(taken.sum()), flagged=int(flagged.sum()),
                 relabel_wrong=float(wrong[taken].mean()) if taken.any() else None,
                 relabel_right=float((after == true)[taken].mean()) if taken.any() else None,
-                wrong_after=float((after != true).mean()), ap=precision(rank), ap_cleanlab=precision(theirs),
+                wrong_after=float((after != true).mean()), flagged_wrong=float(wrong[flagged].mean()) if flagged.any() else None,
+                wrong_after_look=float((wrong & ~flagged).mean()), ap=precision(rank), ap_cleanlab=precision(theirs),
                 seconds=preds.seconds)
 
 def arguments():

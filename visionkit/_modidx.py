@@ -762,6 +762,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'visionkit.folder': { 'visionkit.folder.FolderSettings': ('folder.html#foldersettings', 'visionkit/folder.py'),
                                   'visionkit.folder.FolderSettings.__post_init__': ( 'folder.html#foldersettings.__post_init__',
                                                                                      'visionkit/folder.py'),
+                                  'visionkit.folder._inspect': ('folder.html#_inspect', 'visionkit/folder.py'),
+                                  'visionkit.folder._loggers': ('folder.html#_loggers', 'visionkit/folder.py'),
                                   'visionkit.folder._loss': ('folder.html#_loss', 'visionkit/folder.py'),
                                   'visionkit.folder._plan_run': ('folder.html#_plan_run', 'visionkit/folder.py'),
                                   'visionkit.folder._planned_job': ('folder.html#_planned_job', 'visionkit/folder.py'),
