@@ -39,7 +39,8 @@ def main():
     bin = Path(sys.executable).parent
     notebooks = (p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
     pages = sorted(str(p.relative_to(ROOT)) for p in notebooks)[::every]
-    one_by_one = ['sh', '-c', f'printf "%s\\n" "$@" | xargs -n 1 -P 2 {bin}/nbdev-test --do-print', 'sh']
+    one = f'{bin}/nbdev-test --do-print "$1" || echo "failed: $1" >&2' # xargs would stop after a signal
+    one_by_one = ['sh', '-c', f"printf '%s\\n' \"$@\" | xargs -n 1 -P 2 sh -c '{one}' sh", 'sh']
     ways = dict(run_tests=measure([sys.executable, 'tools/run_tests.py'], pages),
                 one_by_one=measure(one_by_one, pages))
     ratio = ways['run_tests']['processor_seconds']/ways['one_by_one']['processor_seconds']

@@ -99,7 +99,7 @@ def contents(names):
     def place(name): return start.find(f'({name}.ipynb)') % len(start) if '/' in name else 0
     groups = {title: [n for n in sorted(sorted(names), key=place) if str(Path(n).parent) == folder]
               for title, folder in (('Tutorials', 'tutorials'), ('Experiments', 'recipes'), ('Reference', '.'))}
-    groups['Project'] = ['scoreboard', 'CONTRIBUTING', 'CHANGELOG']
+    groups['Project'] = ['scoreboard', 'benchmarks', 'CONTRIBUTING', 'CHANGELOG']
     return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: {title}', '', *found, '```'])
                        for title, found in groups.items())
 
@@ -110,7 +110,7 @@ def main(out):
     shutil.copytree(NBS, out, ignore=shutil.ignore_patterns('*.ipynb', '.ipynb_checkpoints'))
     for path, name in zip(paths, names):
         nb = page(path)
-        if name == 'index': nb.cells.append(mk_cell(contents(set(names) - {'index'}), 'markdown'))
+        if name == 'index': nb.cells.append(mk_cell(contents(set(names) - {'index', 'benchmarks'}), 'markdown'))
         write_nb(nb, out/f'{name}.ipynb')
     for name in ('CONTRIBUTING.md', 'CHANGELOG.md'): shutil.copy(ROOT/name, out)
     shutil.copy(ROOT/'results'/'README.md', out/'scoreboard.md')

@@ -29,6 +29,12 @@ def test_stale_and_failing_pages_are_named(page, capfd):
     assert main([str(stale), '--store']) == 0 and main([str(stale)]) == 0
     assert nbformat.read(stale, 4).cells[1].outputs[0].text == '8 images\n'
 
+def test_a_page_edited_meanwhile_is_left_as_it_is(page):
+    source = 'import pathlib; p = pathlib.Path("edited.ipynb")\np.write_text(p.read_text().replace("# here", "# there"))'
+    edited = page('edited.ipynb', cell(source=source), cell(source='print(1) # here'))
+    assert main([str(edited), '--store']) == 1
+    assert nbformat.read(edited, 4).cells[1].source == 'print(1) # there' and not nbformat.read(edited, 4).cells[1].outputs
+
 def test_a_page_runs_as_its_reader_runs_it(page, monkeypatch):
     monkeypatch.setenv('IN_TEST', '1')
     source = 'import os, sys, warnings; from visionkit.core import tiny\nprint(tiny("full", "small"))'
@@ -49,6 +55,12 @@ def test_numbers_of_a_measured_cell():
     assert measured('ours  0.4  1.1e-05') == measured('ours  12.5  -3')
     assert measured('ours  0.4') != measured('theirs  0.4')
 
+def test_times_of_a_measured_cell_are_kept(page):
+    stale = page('measured.ipynb', cell(stream('7 ms\n'), source='#| measured\nprint(8, "ms")'),
+                 cell(stream('7 images\n'), source='print(8, "images")'))
+    assert main([str(stale), '--store']) == 0
+    assert [c.outputs[0].text for c in nbformat.read(stale, 4).cells] == ['7 ms\n', '8 images\n']
+
 def test_parts_of_an_output():
     table = new_output('execute_result', {'text/html': '<table id="T_1a">', 'text/plain': 'a  1'})
     bar = new_output('display_data', {'text/html': '<div>', 'text/plain': '<div><progress value="3"></progress></div>'})
@@ -57,6 +69,12 @@ def test_parts_of_an_output():
     picture = new_output('display_data', {'image/png': 'AAAA', 'text/plain': '<Figure size 1x1 with 1 Axes>'})
     shown = text(cell(stream('out\n'), bar, style, stream('err\n', 'stderr'), table, stream('more\n'), scoreboard, picture))
     assert shown == ['a 1', '| x |', '<Figure size 1x1 with 1 Axes>', 'err', 'out', 'more']
+
+def test_cells_of_a_table():
+    def frame(number, plain):
+        html = f'<style scoped>td {{}}</style><table border="1" class="dataframe">\n<td>a</td>\n<td>{number}</td>\n</table>'
+        return text(cell(new_output('execute_result', {'text/html': html, 'text/plain': plain})))
+    assert frame(1, 'a ... 1') == frame(1, 'a  1') == ['a', '1'] != frame(2, 'a  1')
 
 def test_warnings_of_libraries_are_left_out():
     warning = '/lib/site-packages/torch/jit.py:14: FutureWarning: deprecated{}\n  warnings.warn(\n'

@@ -162,3 +162,9 @@ def test_a_path_among_the_settings(tmp_path, photos):
     folder_of(tmp_path/'new', 7, under='elsewhere')
     run = train_folder(photos, out=tmp_path/'runs', test=tmp_path/'new'/'elsewhere', **TINY)
     assert run.result['test']['n'] == 14
+
+def test_a_training_logs_for_tensorboard_and_inspects_its_images(tmp_path, photos):
+    run = train_folder(photos, out=tmp_path, tensorboard=tmp_path/'logs', **TINY)
+    assert any((tmp_path/'logs').iterdir())
+    assert 'Inspection of the images' in (run.path/'report.html').read_text()
+    assert (run.path/'inspection'/'inspection.html').exists()

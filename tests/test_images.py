@@ -9,9 +9,10 @@ from PIL import Image, ImageCms
 
 from visionkit.cache import CachedDL
 from visionkit.core import InputError
-from visionkit.data import OpenImage, char_label, folder_items, image_block, image_items
+from visionkit.data import CenterResize, OpenImage, char_label, folder_items, image_block, image_items
 from visionkit.images import (UnreadableImage, image_files, image_shape, open_image, real_paths,
                               report_frames_again)
+from visionkit.store import description
 
 GREY = np.arange(24, dtype='uint8').reshape(4, 6)*10
 COLOUR = np.stack([GREY, 255 - GREY, GREY//2], -1)
@@ -361,3 +362,69 @@ def test_two_spellings_are_one_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spellings = ['d/a/1.png', './d/a/1.png', 'd/a/../a/1.png', 'link/a/1.png', str(tmp_path/'d'/'a'/'1.png')]
     assert len(set(real_paths(spellings))) == 1
+
+
+# Large photographs ---------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def photographs(tmp_path_factory):
+    "Photographs of scikit-learn at 3 million pixels, with grain; lying, standing, turned by EXIF, grey, CMYK, progressive"
+    from sklearn.datasets import load_sample_images
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp('photographs')
+    exif = Image.Exif()
+    exif[0x112] = 6
+    settings = dict(lying={}, standing={}, turned=dict(exif=exif), grey={}, cmyk={}, progressive=dict(progressive=True))
+    for i, (name, kwargs) in enumerate(settings.items()):
+        im = Image.fromarray(load_sample_images().images[i % 2]).resize((2000, 1500), Image.Resampling.BICUBIC)
+        im = Image.fromarray((np.array(im) + rng.normal(0, 6, (1500, 2000, 1))).clip(0, 255).astype('uint8'))
+        if name == 'standing': im = im.rotate(90, expand=True)
+        stored(folder/'ab'[i % 2]/f'{name}.jpg', im.convert({'grey': 'L', 'cmyk': 'CMYK'}.get(name, 'RGB')),
+               quality=90, **kwargs)
+    return folder
+
+@pytest.mark.parametrize('size', [64, 224, (160, 320)])
+@pytest.mark.parametrize('method', ['squish', 'crop', 'pad'])
+def test_photographs_decoded_at_a_fraction(photographs, size, method):
+    "Mean difference to the whole decode of at most 2 of 255, and fewer pixels decoded"
+    for n_in in (1, 3):
+        block = image_block(size, n_in, method=method)
+        opener, resize = block.type_tfms[0][0], CenterResize(size, method)
+        for file in image_files(photographs):
+            whole, part = OpenImage(opener.cls)(file), opener(file)
+            assert whole.size == part.size or part.size[0] <= whole.size[0]/2
+            assert min(part.size) >= 2*max(resize.resize.size)
+            a, b = (np.array(resize(im)).astype(int) for im in (whole, part))
+            assert a.shape == b.shape and abs(a - b).mean() <= 2, file
+    if size == 64: assert part.size != whole.size
+
+def test_training_and_inference_decode_alike(photographs):
+    "The loaders of training and the one of `evaluate` and `predict` give the same bytes"
+    from visionkit.inference import run_loader
+    from visionkit.plan import Spec, Stage
+    from visionkit.recipe import ImageSet, Recipe
+    items = image_items(photographs)
+    for size in (96, (120, 160)):
+        block = image_block(size, splitter=lambda o: (range(len(o)), []))
+        dl = block.dataloaders(photographs, bs=6, num_workers=0).train
+        recipe = Recipe('photographs', 'Photographs', data=ImageSet(folder=str(photographs)), model=Spec('resnet18'),
+                        stages=(Stage(size, 6, 1, 1e-3),))
+        theirs = run_loader(recipe, dict(stats=[]), items)
+        for i in range(6): assert torch.equal(dl.do_item(i)[0], theirs.do_item(i)[0])
+
+def test_what_acts_before_the_resize_gets_the_whole_photograph(photographs):
+    from fastai.vision.all import CropPad, ToTensor
+    def opener(*tfms): return image_block(64, item_tfms=tfms).type_tfms[0][0]
+    assert opener().size == opener(ToTensor()).size == 64
+    assert opener(CropPad(100)).size is opener(lambda im: im).size is None
+    assert image_block(64, OpenImage(ground='black')).type_tfms[0][0].ground == 'black'
+
+def test_a_photograph_of_the_caller_stays_as_it_is(photographs):
+    file = photographs/'a'/'lying.jpg'
+    with Image.open(file) as im:
+        small = open_image(im, size=100)
+        assert im.size == (2000, 1500) and max(small.size) == 100
+        again = PILImage(open_image(im))
+        assert type(im) is not PILImage and again.im is not im.im
+
+def test_fractions_are_part_of_the_key_of_the_cache():
+    assert description(OpenImage(size=224)) != description(OpenImage()) == description(OpenImage())

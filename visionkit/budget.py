@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from fastai.vision.all import default_device, defaults
 from .core import *
 from .plan import *
-from .images import open_image
+from .data import CenterResize, OpenImage
 from .depthwise import fast_autocast
 from .models import fast_layout
 from .callbacks import fast_dtype
@@ -54,7 +54,8 @@ def decoding_seconds(
     "How long it takes to decode and resize an image, by all processes together"
     some = files[::max(1, len(files)//24)][:24]
     began = time.perf_counter()
-    for p in some: open_image(p).resize((size, size))
+    open_sized, resize = OpenImage(size=size), CenterResize(size)
+    for p in some: resize(open_sized(p))
     return (time.perf_counter() - began)/len(some)/min(16, defaults.cpus)
 
 def measure(

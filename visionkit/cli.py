@@ -105,6 +105,7 @@ def _choices(args, names):
     argument('--balance', choices=('auto', 'none'), default='auto', help='weight rare classes higher? (default auto)'),
     argument('--skip-unreadable', action='store_true', help='leave out files that cannot be read'),
     argument('--test', metavar='FOLDER', help='class folders of a test set, predicted once at the end'),
+    argument('--tensorboard', metavar='DIR', help='log each step and epoch for TensorBoard'),
     one_of(argument('--folds', type=int, metavar='N', help='cross-validation: N networks, and suspect labels'),
            argument('--all', action='store_true', help='train on all images, without a validation set and a figure')),
     argument('--seed', type=int, default=0, help='of all random numbers (default 0)'),
@@ -113,7 +114,7 @@ def _choices(args, names):
 def cmd_train(args):
     "a model of your own images: plan, training, report; run the same line again to resume"
     from visionkit.folder import train_folder
-    names = 'epochs arch weights partial size flip balance test skip_unreadable seed'.split()
+    names = 'epochs arch weights partial size flip balance test skip_unreadable tensorboard seed'.split()
     words = dict(out=args.out, name=args.name, bars=sys.stdout.isatty(), **_choices(args, names))
     if args.dry_run: return _dry_run(args)
     if args.folds: return _cross_validate(args, words)
@@ -287,7 +288,8 @@ def cmd_scoreboard(args):
 def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
-    p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.')
+    several = 'Several processes: torchrun --nproc-per-node N -m visionkit run NAME, or train FOLDER.'
+    p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.', epilog=several)
     p.add_argument('--version', action='version', version=f'visionkit {__version__}')
     subs = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, (f, arguments) in _commands.items():

@@ -9,6 +9,7 @@ __all__ = ['char_label', 'LabelledPath', 'labelled_path', 'folder_items', 'image
 
 # %% ../nbs/06_data.ipynb #6bc8507d
 import os
+from copy import copy
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import accumulate
@@ -160,15 +161,15 @@ def own_splits(
     items:list, # paths of images
     folder, # that they are below
 )->list: # 'train', 'valid', 'test', or '' for each
-    "The split that each first folder is named after; '' for all unless every one is, and one is called train"
+    "The split that each first folder is named after; '' for all unless all have such names, and one is train"
     parts = [Path(p).relative_to(folder).parts for p in items]
     splits = [split_names.get(p[0].lower(), '') if len(p) > 2 else '' for p in parts]
     return splits if all(splits) and 'train' in splits else ['']*len(splits)
 
 @dataclass(frozen=True)
 class FolderSplitter:
-    "The splits that the folders are named after, without the test images; or, where there are none, `whole`"
-    whole:Callable=StratifiedSplitter() # divides images that no folder divides
+    "The splits named by the folders, without the test images; without such folders, `whole`"
+    whole:Callable=StratifiedSplitter() # splitter for images without such folders
     def __call__(self, items):
         if isinstance(items, pd.DataFrame) or not all(isinstance(o, Path) for o in items): return self.whole(items)
         root = os.path.commonpath([o.parent for o in items])
@@ -194,10 +195,21 @@ class TrainingPart:
 class OpenImage(Transform):
     "Open an image by `open_image`, as `cls`, with transparent pixels on the colour `ground`"
     input_types = Path, str, Tensor, ndarray, bytes, Image.Image   # types that `learn.predict` accepts
-    def __init__(self, cls=PILImage, ground='white'):
-        self.cls, self.ground = cls, ground
+    def __init__(self,
+        cls=PILImage, # or `PILImageBW`
+        ground='white', # colour below transparent pixels
+        size=None, # that it will be resized to, an int or (height, width): a large JPEG is decoded at a fraction
+    ):
+        store_attr()
         report_frames_again()
-    def encodes(self, o): return self.cls(open_image(o, self.cls._open_args.get('mode'), self.ground))
+    def encodes(self, o):
+        side = max(self.size) if isinstance(self.size, (tuple, list)) else self.size
+        return self.cls(open_image(o, self.cls._open_args.get('mode'), self.ground, side=side))
+    def sized(self, size):
+        "The same for images that will be resized to `size`"
+        res = copy(self)
+        res.size = size
+        return res
 
 # %% ../nbs/06_data.ipynb #3395b306
 class CenterResize(DisplayedTransform):
@@ -210,7 +222,17 @@ class CenterResize(DisplayedTransform):
     ):
         store_attr()
         self.resize = Resize(size, method=method, pad_mode=pad_mode)
-    def encodes(self, x:PILBase): return self.resize(x, split_idx=1)
+    def encodes(self, x:PILBase):
+        if self.method == 'pad': return self.resize(x, split_idx=1)
+        if self.method == 'crop': x = x.crop(self._box(*x.size))
+        return x.resize(self.resize.size, self.resize.mode)
+    def _box(self, w, h):
+        "The largest part about the centre that has the aspect ratio of `size`: left, top, right, bottom"
+        width, height = self.resize.size
+        scale = min(w/width, h/height)
+        width, height = int(scale*width), int(scale*height)
+        left, top = int((w - width)/2), int((h - height)/2)
+        return left, top, left + width, top + height
 
 # %% ../nbs/06_data.ipynb #798b6d66
 class _Label(Transform):
@@ -233,6 +255,9 @@ def image_block(
     opener = OpenImage(PILImageBW if n_in == 1 else PILImage) if n_in in (1, 3) else n_in
     if not isinstance(opener, OpenImage): raise InputError(f'n_in {n_in!r}: images have 1 channel (grey) or 3 (RGB)')
     if method not in ('squish', 'pad', 'crop'): raise InputError(f'method {method!r}: there are squish, pad and crop')
+    if size is not None and all(t.order >= CenterResize.order for t in Pipeline(item_tfms).fs):
+        # What acts before the resize may need the whole image; crop and pad round to whole pixels
+        opener = opener.sized(size if method == 'squish' else tuple(2*s for s in sizes))
     image = TransformBlock(type_tfms=opener, batch_tfms=IntToFloatTensor)
     resize = [] if size is None else [CenterResize(size, method)]
     return DataBlock(blocks=(image, CategoryBlock), get_items=image_items, get_y=_Label(),

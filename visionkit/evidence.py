@@ -163,10 +163,10 @@ def _avoided(counts):
     k = len(counts)
     if k < 5: return # of three or four classes, pairs that are exchanged would leave out one as well
     wrong = np.where(np.eye(k, dtype=bool), np.inf, counts)
-    never, ordered = wrong.argmin(1), np.sort(wrong, 1)[:, :-1]
+    avoided, ordered = wrong.argmin(1), np.sort(wrong, 1)[:, :-1]
     least, second, usual = ordered[:, 0], ordered[:, 1], np.median(ordered, 1)
     apart = (usual >= np.maximum(8, 5*least)).all() and second.mean() >= max(3, 10*least.mean())
-    return never if apart and len({*never}) == k else None
+    return avoided if apart and len({*avoided}) == k else None
 
 def best_grouping(
     probs, # (n,k) calibrated
@@ -179,9 +179,9 @@ def best_grouping(
     gain = [g.information(given) if g else 0. for g, _ in choices]
     best = 0 if 1.1*gain[0] >= max(gain) else int(np.argmax(gain))
     groups, lowest = choices[best][0].refined(probs, given), choices[best][1]
-    never = None if lowest else _avoided(groups.counts(given, groups.clearest(clear_share(n))))
-    if never is None: return groups, lowest, ('highest', 'lowest', 'clusters')[best]
-    return Grouping(never[groups.group], groups.clear, k).refined(probs, given), True, 'avoided'
+    avoided = None if lowest else _avoided(groups.counts(given, groups.clearest(clear_share(n))))
+    if avoided is None: return groups, lowest, ('highest', 'lowest', 'clusters')[best]
+    return Grouping(avoided[groups.group], groups.clear, k).refined(probs, given), True, 'avoided'
 
 # %% ../nbs/16_evidence.ipynb #evid0028
 def two_errors(rate, n):

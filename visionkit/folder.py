@@ -17,7 +17,9 @@ from .fingerprint import *
 from .plan import *
 from .recipe import *
 from .models import n_params
+from .data import image_items
 from .interpret import Predictions
+from .inspection import inspect_folder
 from .architectures import Architecture, architecture
 from .assemble import *
 from .experiment import *
@@ -40,6 +42,7 @@ class FolderSettings:
     skip_unreadable:bool=False # leave out files that cannot be read? Otherwise they are an error
     test:str=None # a folder of class folders: the test set, predicted once at the end
     hold_out:bool=True # False: train on all images, without a validation set and a figure
+    tensorboard:str=None # folder for TensorBoard: loss and metrics of each step and epoch
     bars:bool=True # show progress bars?
 
     def __post_init__(self):
@@ -166,9 +169,19 @@ def check_minutes(
     if not check_number('minutes', minutes): raise InputError('minutes=0: give a number above 0')
 
 # %% ../nbs/26_folder.ipynb #bbeaf821
+_inspected = 150 # images a second
+
+def _inspect(folder, source, minutes, bars):
+    "Leave an inspection of the images in `folder`, where it takes less than a twentieth of the time"
+    if isinstance(source, pd.DataFrame) or not user_path(source).is_dir(): return
+    if len(image_items(source))/_inspected < .05*60*minutes:
+        inspect_folder(user_path(source), bars=bars).save(folder/'inspection')
+
 def _plan_run(folder, source, minutes, settings, seed, folds):
     "`recipe.json` and `items.csv` of a new run in `folder`"
-    recipe, collection = plan_training(source, minutes, settings, folds)
+    began = time.time()
+    _inspect(folder, source, minutes, settings.bars)
+    recipe, collection = plan_training(source, minutes - (time.time() - began)/60, settings, folds)
     write_table(collection.items[['path', 'label', 'split']], folder/'items.csv')
     asked = training_settings(source, minutes, settings, folds)
     start_run(folder, recipe, seed, None if settings.hold_out else 'all', asked=asked, notes=collection.notes)
@@ -196,6 +209,14 @@ def train_folder(
         job = from_first(lambda: _planned_job(folder, source, minutes, settings, seed))
         return finish_run(job)
 
+def _loggers(settings):
+    "fastai's callback for TensorBoard, where it was asked for"
+    if settings.tensorboard is None: return ()
+    try: from fastai.callback.tensorboard import TensorBoardCallback
+    except ImportError as e: raise InputError('TensorBoard is not installed: pip install tensorboard') from e
+    log_dir = str(user_path(settings.tensorboard))
+    return (TensorBoardCallback(log_dir, trace_model=False, log_preds=False),)
+
 def _planned_job(folder, source, minutes, settings, seed, folds=None):
     "The training in `folder`, planned unless it is"
     if not (folder/'recipe.json').exists(): _plan_run(folder, source, minutes, settings, seed, folds)
@@ -204,7 +225,7 @@ def _planned_job(folder, source, minutes, settings, seed, folds=None):
         raise InputError(f'{folder} holds a training with other settings: repeat those to resume it, or '
                          'choose another name or out')
     items, test = folder_table(folder)
-    return Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test)
+    return Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test, cbs=_loggers(settings))
 
 # %% ../nbs/26_folder.ipynb #ea9b3497
 def folds_folder(

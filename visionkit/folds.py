@@ -234,7 +234,7 @@ def oof_preds(
             began = time.time()
             held, p, names, before = _fold(learn_at, source, split(k, folds, seed), stages, work)
             if names != vocab:
-                raise InputError(f'the learner knows the classes {names[:3]}…, the labels are {vocab[:3]}…: '
+                raise InputError(f'the learner has the classes {names[:3]}…, the labels are {vocab[:3]}…: '
                                  'they must be the same, in this order')
             fold = np.array([position[os.fspath(o)] for o in held]), p.numpy(), time.time() - began + before
             if file: _write_fold(file, mark, fold[0], p, fold[2])

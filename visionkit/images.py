@@ -131,19 +131,21 @@ def open_image(
     mode:str='RGB', # 'RGB' or 'L' (grey); None: what the image is
     ground='white', # colour below transparent pixels, by a name or values that Pillow knows
     size:int=None, # longest side in pixels to shrink it to; None, or a smaller image: as it is
+    side:int=None, # longest side that it will be resized to later: a JPEG is decoded at no less than twice that
 )->Image.Image:
     "The first frame of an image as 8-bit pixels: upright, on the scale of its own type, on `ground`"
     with _opened(o) as im:
         if im is not o:
             _report_frames(im, o)
-            if size: im.draft(None, (size, size)) # a JPEG is decoded small
+            enough = size or 2*(side or 0)
+            if enough: im.draft(None, (enough, enough))
         im.load()
         mode = mode or ('L' if is_grey(im.mode) else 'RGB')
         im = _upright(im)
         if im.mode[0] in 'IF': im = _eight_bits(im)
         if im.has_transparency_data: im = _on_ground(im, ground)
         if im.mode == 'LAB': im = im.convert('RGB') # Pillow has no way from there to grey
-        im = im.convert(mode)
+        if im is o or im.mode != mode: im = im.convert(mode) # a copy of what belongs to the caller
     if size: im.thumbnail((size, size))
     return im
 

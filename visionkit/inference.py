@@ -78,10 +78,11 @@ def run_loader(
     label=None, # function of a file to its class, or None
 ):
     "The recipe's validation pipeline over any files"
-    image = OpenImage(PILImageBW if recipe.data.n_in == 1 else PILImage)
+    size = run_size(recipe)
+    image = OpenImage(PILImageBW if recipe.data.n_in == 1 else PILImage, size=size) # as `image_block` has it
     dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
-    return CachedDL(dsets, bs=recipe.stages[-1].bs, after_item=[CenterResize(run_size(recipe)), ToTensor()],
+    return CachedDL(dsets, bs=recipe.stages[-1].bs, after_item=[CenterResize(size), ToTensor()],
                     after_batch=[IntToFloatTensor(), *normalize], device=default_device())
 
 # %% ../nbs/25_inference.ipynb #155371ac
@@ -98,8 +99,8 @@ def evaluate(
     if not files: raise InputError(f'{images} has no images in class folders: give a folder of class folders')
     strange = {char_label(f) for f in files} - set(meta['vocab'])
     if strange:
-        raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not know '
-                         f'({", ".join(sorted(strange)[:3])}): it knows {", ".join(meta["vocab"])}')
+        raise InputError(f'{"the table" if is_table else images} has classes that {recipe.name} does not have '
+                         f'({", ".join(sorted(strange)[:3])}): it has {", ".join(meta["vocab"])}')
     dl = run_loader(recipe, meta, files, char_label)
     learn = Learner(DataLoaders(dl, dl, path='.' if is_table else images), model, loss_func=recipe.loss.build())
     learn.dls.vocab = meta['vocab']

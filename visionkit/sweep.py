@@ -146,6 +146,7 @@ def sweep(
 )->Sweep:
     "Train a recipe with other values in each trial; the same call resumes, and a second process is a second worker"
     check_whole('trials', trials)
+    if process_count() > 1: raise InputError('a sweep trains in one process: start it again for a second worker')
     tried = open_sweep(task_of(subject, settings), read_space(space), storage, out)
     with storage_errors(storage or str(tried.folder)):
         while tried._train_next(trials): pass
