@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd, pytest
 from safetensors.torch import load_file
 from warm import capture, job
-from visionkit.all import get_recipe, sweep
+from visionkit.all import InputError, get_recipe, sweep
 from visionkit.cli import main
 from visionkit.study import get_optuna
 
@@ -28,6 +28,11 @@ def worker(out, trials, storage=None, die_at=0, settings={}):
     visionkit.sweep.ReportEpochs = Mortal
     sweep(a_recipe(), SPACE, trials, storage, out, **settings)
 
+def taught_worker(out, trials):
+    "Train trials of a recipe with a teacher, which its workers share"
+    from visionkit.recipe import TaughtBy
+    sweep(replace(a_recipe(), before=(TaughtBy('digits'),)), SPACE, trials, out=out)
+
 def outcome(out):
     table = pd.read_csv(out/'sweeps'/'digits-smoke-0'/'trials.csv')
     return table.drop(columns='seconds')
@@ -35,10 +40,10 @@ def outcome(out):
 def a_study(out): return get_optuna().load_study(
     study_name='digits-smoke-0', storage=f'sqlite:///{out}/sweeps/digits-smoke-0/study.db')
 
-def together(folder, *workers):
+def together(folder, *workers, target=worker):
     "Run workers at once, each in a process of its own; returns the numbers of the trials of each"
     files = [(folder/f'out{i}', folder/f'err{i}') for i in range(len(workers))]
-    running = [job(worker, *words, files=f) for words, f in zip(workers, files)]
+    running = [job(target, *words, files=f) for words, f in zip(workers, files)]
     for p in running: p.start()
     for p in running: p.join()
     assert [p.exitcode for p in running] == [0]*len(running), [err.read_text() for _, err in files]
@@ -69,6 +74,12 @@ def test_two_workers_train_each_trial_once(tmp_path):
     assert list(table.trial) == [*range(5)] and set(table.state) == {'complete'} and table.lr.nunique() == 5
     assert {p.name for p in (out/'sweeps'/'digits-smoke-0').iterdir() if p.is_dir()} == {*'01234'}
 
+def test_two_workers_share_a_teacher(tmp_path):
+    out = tmp_path/'runs'
+    printed = together(tmp_path, (out, 2), (out, 2), target=taught_worker)
+    assert sorted(sum(printed, [])) == [0, 1] and set(outcome(out).state) == {'complete'}
+    assert len(list((out/'sweeps'/'digits-smoke-0').glob('digits-0-smoke*/result.json'))) == 1
+
 def test_a_dead_worker_elsewhere(tmp_path, monkeypatch):
     "Its trial fails when it has given no sign of life for long, and another one takes its place"
     import visionkit.study
@@ -81,6 +92,7 @@ def test_a_dead_worker_elsewhere(tmp_path, monkeypatch):
     worker(here, 2, shared)
     table = outcome(here)
     assert list(table.state) == ['fail', 'complete', 'complete'] and table.error.isna().all()
+    assert list(table.here) == [False, True, True]
     worker(there, 2, shared)
     assert len(outcome(here)) == 3
 
@@ -103,6 +115,55 @@ def test_a_full_disk_fails_no_trial(tmp_path, monkeypatch):
         with pytest.raises(OSError): worker(tmp_path, 1)
     worker(tmp_path, 1)
     assert list(outcome(tmp_path).state) == ['complete']
+
+def test_a_result_after_a_long_pause_is_dropped(tmp_path, monkeypatch, capsys):
+    "The trial was marked as failed in the meantime, and another one takes its place"
+    import visionkit.sweep
+    whole, paused = visionkit.sweep.run_candidate, []
+    def run_candidate(*args, **kwargs):
+        run = whole(*args, **kwargs)
+        if not paused:
+            paused.append(a_study(tmp_path))
+            paused[0].tell(0, state=get_optuna().trial.TrialState.FAIL)
+        return run
+    monkeypatch.setattr('visionkit.sweep.run_candidate', run_candidate)
+    worker(tmp_path, 1)
+    assert 'trial 0: result dropped' in capsys.readouterr().out
+    assert list(outcome(tmp_path).state) == ['fail', 'complete']
+
+def test_values_that_fail_after_a_long_pause(tmp_path, monkeypatch, capsys):
+    def run_candidate(*args, **kwargs):
+        monkeypatch.undo()
+        a_study(tmp_path).tell(0, state=get_optuna().trial.TrialState.FAIL)
+        raise ValueError('values that do not fit')
+    monkeypatch.setattr('visionkit.sweep.run_candidate', run_candidate)
+    worker(tmp_path, 1)
+    assert 'trial 0: result dropped' in capsys.readouterr().out
+    assert list(outcome(tmp_path).state) == ['fail', 'complete']
+
+def test_heartbeats_survive_an_error_of_the_database(tmp_path, monkeypatch):
+    from visionkit.space import read_space
+    from visionkit.study import open_sweep, task_of
+    tried, beats = open_sweep(task_of(a_recipe(), {}), read_space(SPACE), None, tmp_path), []
+    def beat(trial):
+        beats.append(trial)
+        if len(beats) == 1: raise get_optuna().exceptions.StorageInternalError('lost')
+    number = tried.study.ask().number
+    monkeypatch.setattr('visionkit.sweep.beat_seconds', .01)
+    monkeypatch.setattr(tried.storage, 'record_heartbeat', beat)
+    with tried._heartbeats(number):
+        deadline = time.time() + 10
+        while len(beats) < 3 and time.time() < deadline: time.sleep(.01)
+    assert len(beats) >= 3
+
+def test_a_lost_database_is_one_line(tmp_path):
+    tried = sweep(a_recipe(), SPACE, 1, out=tmp_path)
+    assert tried.best_line.startswith('best: trial 0')
+    tried.storage.remove_session()
+    tried.storage.engine.dispose()
+    (tried.folder/'study.db').unlink()
+    for ask in (lambda: tried.best_line, tried.table):
+        with pytest.raises(InputError, match='study.db fails'): ask()
 
 # The command
 
@@ -149,6 +210,7 @@ def test_errors_of_the_command(capsys, tmp_path, monkeypatch):
     fails(['sweep', 'mnist-step1', *line[2:]], 'no `tune` split')
     fails(['sweep', 'photos/mine', *line[2:]], 'photos/mine: no such folder')
     fails([*line, '--storage', 'redis://x'], 'the database redis://x fails')
+    fails([*line, '--storage', 'postgresql:me:secret@host'], 'the storage is not the URL of a database')
     fails([*line, '--storage', 'postgresql+psycopg://me:secret@127.0.0.1:9/db'], '//me:***@127.0.0.1:9/db fails')
     assert not list((tmp_path/'runs').rglob('recipe.json'))
 

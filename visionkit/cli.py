@@ -166,7 +166,7 @@ def cmd_run(args):
     argument('--weights', metavar='W', help='of a folder: as for `visionkit train`'),
     argument('--size', type=int, metavar='PX', help='of a folder: as for `visionkit train`'),
     argument('--name', help="of the sweep (default: the recipe's or the folder's)"),
-    argument('--seed', type=int, help='of all random numbers, also of what is tried (default 0)'),
+    argument('--seed', type=int, help="of all random numbers, also of what is tried (default: the recipe's own, or 0)"),
     argument('--out', default='runs', metavar='DIR', help='trials go to DIR/sweeps/NAME-SEED (default runs)'))
 def cmd_sweep(args):
     "try other settings of a recipe or a folder's plan; run the same line again to resume, or at once for more workers"

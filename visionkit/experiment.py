@@ -173,10 +173,16 @@ def _diagnose(self, job):
     return diagnosis
 
 # %% ../nbs/22_experiment.ipynb #d1b87ac1
+def _needed_run(job, name, seed):
+    "The run of recipe `name` beside that of `job`, made unless it exists; if another process trains it, wait for it"
+    recipe, out, is_smoke = get_recipe(name), job.folder.parent, job.recipe.is_smoke
+    with claimed(out/run_name(recipe.smoke() if is_smoke else recipe, seed), wait=True):
+        return reproduce(name, seed, is_smoke, out, bars=job.bars)
+
 @patch
 def prepare(self:StartFrom, job):
     "Make the other run, unless it exists, and load its weights into the learner"
-    run = reproduce(self.recipe, job.about['seed'], job.recipe.is_smoke, job.folder.parent, bars=job.bars)
+    run = _needed_run(job, self.recipe, job.about['seed'])
     job.seconds['init'] = run.result['seconds']['train']
     weights = from_first(partial(read_weights, run.path/'model.safetensors'))
     return lambda learn: load_body(learn.model, weights)
@@ -192,10 +198,11 @@ def prepare(self:TaughtBy, job):
     images, teacher = job.recipe.data, get_recipe(self.recipe)
     if job.recipe.is_smoke: teacher = teacher.smoke()
     if (teacher.data.split, teacher.data.test) == (images.split, images.test):
-        run = reproduce(self.recipe, 0, job.recipe.is_smoke, job.folder.parent, bars=job.bars)
+        run = _needed_run(job, self.recipe, 0)
     else:
         teacher = replace(teacher, data=replace(teacher.data, split=images.split, test=images.test))
-        run = run_candidate(teacher, 0, candidate_folder(teacher, 0, job.folder.parent))
+        with claimed(candidate_folder(teacher, 0, job.folder.parent), wait=True) as folder:
+            run = run_candidate(teacher, 0, folder)
     job.seconds['teacher'] = run.result['seconds']['train']
     model = recipe_model(teacher)
     model.load_state_dict(from_first(partial(read_weights, run.path/'model.safetensors')))

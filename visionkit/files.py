@@ -141,6 +141,7 @@ def read_table(
 @contextmanager
 def claimed(
     folder, # of a run, made if absent
+    wait:bool=False, # until it is free? False: an error if another process holds it
 ):
     "Hold `folder` against other processes and threads; of processes started together, the first holds it for all"
     folder = user_path(folder, 'out')
@@ -150,8 +151,8 @@ def claimed(
     elsewhere = 'give another `out` (--out)'
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.resolve()/'.lock', timeout=0, is_singleton=True) # it counts its holders
-        lock.acquire()
+        lock = FileLock(folder.resolve()/'.lock', is_singleton=True) # it counts its holders
+        lock.acquire(timeout=-1 if wait else 0)
     except (FileExistsError, NotADirectoryError) as e:
         raise InputError(f'{folder} cannot be a folder: a file is in the way, {elsewhere}') from e
     except Timeout as e: raise InputError(f'{folder} is in use by another process: wait for it, or {elsewhere}') from e

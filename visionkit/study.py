@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
+from fastcore.basics import patch
 from filelock import FileLock
 from .core import *
 from .files import *
@@ -41,22 +42,31 @@ def no_warnings():
         warnings.simplefilter('ignore')
         yield
 
-def _hidden(url):
-    "`url` without its password"
-    return re.sub('//([^:/@]*):[^@]*@', r'//\1:***@', url)
+def database_url(url):
+    "The database `url` as SQLAlchemy's object"
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+    try: return make_url(url)
+    except (ArgumentError, ValueError) as e: # without the text, which may have a password
+        raise InputError('the storage is not the URL of a database: '
+                         'write it as postgresql+psycopg://USER@HOST/DATABASE') from e
+
+def database_errors():
+    "The exceptions of a database that fails"
+    from sqlalchemy.exc import SQLAlchemyError
+    return SQLAlchemyError, get_optuna().exceptions.StorageInternalError
 
 # %% ../nbs/27_study.ipynb #44d1b61e
 @contextmanager
 def storage_errors(url):
     "Errors of the database `url` as an `InputError`"
-    optuna = get_optuna()
-    from sqlalchemy.exc import SQLAlchemyError
+    shown = database_url(url).set(query={}).render_as_string(hide_password=True) # the query may have a password
     try: yield
     except ImportError as e:
-        raise InputError(f'{_hidden(url)} needs the package {e.name or e}: install it') from e
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as e:
+        raise InputError(f'{shown} needs the package {e.name or e}: install it') from e
+    except database_errors() as e:
         cause = str(e.__cause__ or e).splitlines()[0]
-        raise InputError(f'the database {_hidden(url)} fails ({printable(cause)}): check the URL and your rights, '
+        raise InputError(f'the database {shown} fails ({printable(cause)}): check the URL and your rights, '
                          'then run the same line again') from e
 
 def _make_storage(url, tries=3):
@@ -71,7 +81,8 @@ def _make_storage(url, tries=3):
 
 def open_storage(url):
     "Optuna's storage in the database `url`"
-    with no_warnings(), storage_errors(url): return _make_storage(url)
+    quoted = database_url(url).render_as_string(hide_password=False) # Optuna fills in a field in braces
+    with no_warnings(), storage_errors(url): return _make_storage(quoted)
 
 # %% ../nbs/27_study.ipynb #92092dd6
 @dataclass
@@ -125,17 +136,28 @@ class Sweep:
         "For short steps that only one worker of this folder may do at a time"
         return FileLock(self.folder.resolve()/'.lock')
 
+    @property
+    def trials(self):
+        "All trials of Optuna, as the database lists them now"
+        with storage_errors(self.storage.url): return self.study.get_trials(deepcopy=False)
+
 # %% ../nbs/27_study.ipynb #5c61f7f1
-def _plan_of(study, task, space, folder):
-    "(recipe, table of images or None) of `study`; the first worker stores them"
-    asked = {'settings': task.settings, 'search space': to_json(space)}
-    plan, table = study.user_attrs.get('plan'), folder/'items.csv'
+def _stored_plan(study, asked):
+    "The plan of `study`, of the same settings and search space as `asked`; None if there is none yet"
+    plan = study.user_attrs.get('plan')
     other = [k for k in asked if plan and plan[k] != asked[k]]
     if other:
         raise InputError(f'the sweep {study.study_name} has a different value for its {other[0]}: use the same to '
                          'resume it, or choose another name')
+    return plan
+
+def _plan_of(study, task, space, folder):
+    "(recipe, table of images or None) of `study`; the first worker stores them"
+    asked, table = {'settings': task.settings, 'search space': to_json(space)}, folder/'items.csv'
+    plan = _stored_plan(study, asked)
     listed = plan and table.exists()
     recipe, items = (None, read_table(table, 'path', 'label', 'split')) if listed else task.plan()
+    plan = plan or _stored_plan(study, asked) # another worker may have stored one in the meantime
     if plan and items is not None: recipe = from_json(plan['recipe']) # a plan depends on the machine
     check_space(space, recipe)
     rows = None if items is None else fingerprint(items.values.tolist())
@@ -152,7 +174,8 @@ def open_sweep(task, space, storage, out):
     check_outputs(folder/'trials.csv')
     folder.mkdir(parents=True, exist_ok=True)
     optuna = get_optuna()
-    url = storage or f'sqlite:///{folder.resolve()/"study.db"}'
+    from sqlalchemy.engine import URL
+    url = storage or URL.create('sqlite', database=str(folder.resolve()/'study.db'))
     with FileLock(folder.resolve()/'.lock'), storage_errors(url):
         storage = open_storage(url)
         study = optuna.create_study(
@@ -161,3 +184,13 @@ def open_sweep(task, space, storage, out):
         recipe, items = _plan_of(study, task, space, folder)
     if items is not None: items['is_valid'] = items.split == 'valid'
     return Sweep(folder, storage, study, recipe, space, task.seed, items)
+
+# %% ../nbs/27_study.ipynb #05df80ca
+@patch
+def check_plan(self:Sweep):
+    "Refuse to train beside another plan, of a worker that stored its own at the same moment"
+    own = self.recipe.recipe_hash
+    if from_json(self.study.user_attrs['plan']['recipe']).recipe_hash != own:
+        raise InputError(f'another worker of {self.study.study_name} has stored another plan: run the same line again')
+    if any(t.user_attrs.get('plan', own) != own for t in self.trials):
+        raise InputError(f'{self.study.study_name} has trials of another plan: choose another name')

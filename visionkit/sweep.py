@@ -7,7 +7,7 @@ __all__ = ['sweep']
 
 # %% ../nbs/28_sweep.ipynb #06b7ade2
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Thread
 import matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastai.vision.all import Callback, patch
@@ -20,7 +20,7 @@ from .space import *
 from .space import Range, draw_values
 from .tuning import record_trials, trial_row, trials_file
 from .study import *
-from .study import beat_seconds, get_optuna, no_warnings, open_sweep, storage_errors, task_of
+from .study import beat_seconds, database_errors, get_optuna, no_warnings, open_sweep, storage_errors, task_of
 
 # %% ../nbs/28_sweep.ipynb #677b39a3
 @patch(as_prop=True)
@@ -56,15 +56,18 @@ def _counts(t): return t.state.name != 'FAIL' or 'error' in t.user_attrs # a tri
 def _take(self:Sweep, n):
     "The next trial; None if there are `n`"
     optuna, study = get_optuna(), self.study
+    marks = dict(place=self.place, plan=self.recipe.recipe_hash)
+    self.check_plan()
     self._requeue()
     with no_warnings():
         optuna.storages.fail_stale_trials(study)
         trials = study.get_trials(deepcopy=False)
         if not any(t.state.name == 'WAITING' for t in trials):
             if sum(map(_counts, trials)) >= n: return None
-            study.enqueue_trial({}, user_attrs=dict(place=self.place)) # created with its place, in one transaction
+            study.enqueue_trial({}, user_attrs=marks) # created with them, in one transaction
         trial = study.ask()
-    if trial.user_attrs.get('place') != self.place: trial.set_user_attr('place', self.place)
+    for name, mark in marks.items():
+        if trial.user_attrs.get(name) != mark: trial.set_user_attr(name, mark)
     before = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
     if sum(map(_counts, before)) < n: return trial
     study.tell(trial, state=optuna.trial.TrialState.FAIL) # another worker was faster
@@ -87,7 +90,7 @@ def _heartbeats(self:Sweep, number):
     trial_id, done = self._id_of(number), Event()
     def beat():
         while True:
-            self.storage.record_heartbeat(trial_id)
+            with suppress(*database_errors()): self.storage.record_heartbeat(trial_id) # the next one may succeed
             if done.wait(beat_seconds): return
     thread = Thread(target=beat, daemon=True)
     thread.start()
@@ -117,6 +120,14 @@ def _text(values): return ', '.join(f'{k}={v:.4g}' if isinstance(v, float) else 
 
 @patch
 def _train(self:Sweep, trial):
+    "Train `trial`; returns its line"
+    try: self._tell_result(trial)
+    except get_optuna().exceptions.UpdateFinishedTrialError:
+        return f'trial {trial.number}: result dropped, the trial was marked as failed after a pause without heartbeats'
+    return self.line(trial.number)
+
+@patch
+def _tell_result(self:Sweep, trial):
     "Train `trial` and record its result in the study"
     optuna, states = get_optuna(), get_optuna().trial.TrialState
     self.study.sampler = _sampler(self.seed, trial.number)
@@ -127,8 +138,8 @@ def _train(self:Sweep, trial):
         run = run_candidate(recipe, self.seed, self.folder/str(trial.number), self.items, cbs, bars=None)
         trial.set_user_attr('row', trial_row(run, recipe, _text(trial.params)))
         self.study.tell(trial, run.metric('accuracy_last'))
-    except optuna.TrialPruned: self.study.tell(trial, state=states.PRUNED)
-    except optuna.exceptions.UpdateFinishedTrialError: pass # marked as failed during a long pause of this process
+    except optuna.TrialPruned: self.study.tell(trial, state=states.PRUNED, skip_if_finished=True)
+    except optuna.exceptions.UpdateFinishedTrialError: raise
     except (ValueError, ArithmeticError, RuntimeError, MemoryError) as e: # for example values that do not fit
         # After a full disk, or with a locked folder, the trial stays resumable
         if isinstance(e, OSError) or isinstance(e.__cause__, OSError): raise
@@ -148,7 +159,7 @@ def sweep(
     check_whole('trials', trials)
     if process_count() > 1: raise InputError('a sweep trains in one process: start it again for a second worker')
     tried = open_sweep(task_of(subject, settings), read_space(space), storage, out)
-    with storage_errors(storage or str(tried.folder)):
+    with storage_errors(tried.storage.url):
         while tried._train_next(trials): pass
     return tried
 
@@ -157,9 +168,9 @@ def _train_next(self:Sweep, n):
     "Train one more trial; False if there are `n`"
     with self._next_trial(n) as trial:
         if not trial: return False
-        with self._heartbeats(trial.number): self._train(trial)
+        with self._heartbeats(trial.number): line = self._train(trial)
     with self.lock: write_table(self.table(), self.folder/'trials.csv')
-    print(self.line(trial.number), flush=True)
+    print(line, flush=True)
     return True
 
 # %% ../nbs/28_sweep.ipynb #5e5f3d1c
@@ -171,9 +182,14 @@ def _row(t):
 
 @patch
 def table(self:Sweep)->pd.DataFrame:
-    "One row per trial: values, state, validation accuracy (of the last epoch, if pruned)"
-    trials = self.study.get_trials(deepcopy=False)
-    return pd.DataFrame([dict(trial=t.number, **{k: t.params.get(k) for k in self.space}, **_row(t)) for t in trials])
+    "One row per trial: values, state, validation accuracy (of the last epoch, if pruned), is its run in this folder?"
+    def values(t): return {k: t.params.get(k) for k in self.space}
+    return pd.DataFrame([dict(trial=t.number, **values(t), **_row(t), here=self._is_here(t)) for t in self.trials])
+
+@patch
+def _is_here(self:Sweep, t):
+    "Is the run of Optuna's trial `t` in this folder, and not in that of another worker?"
+    return (self.folder/str(t.number)).exists()
 
 _ends = dict(complete='accuracy {accuracy:.4f}', pruned='pruned after {epochs} epochs', fail='failed, {error}')
 
@@ -182,7 +198,7 @@ def line(self:Sweep,
     number:int, # of a trial
 )->str:
     "The trial in one line"
-    t = self.study.trials[number]
+    t = self.trials[number]
     row = _row(t)
     return printable(f'trial {number}: {_text(t.params)}: {_ends.get(row["state"], row["state"]).format(**row)}')
 
@@ -190,12 +206,17 @@ def line(self:Sweep,
 @patch(as_prop=True)
 def best(self:Sweep)->Run:
     "The run of the trial with the highest accuracy"
-    return Run(self.folder/str(self._best_trial().number))
+    t = self._best_trial()
+    if not self._is_here(t):
+        raise InputError(f'the run of trial {t.number}, the best, is not in {self.folder}: look in the folder of the '
+                         'other worker')
+    return Run(self.folder/str(t.number))
 
 @patch
 def _best_trial(self:Sweep):
-    try: return self.study.best_trial
-    except ValueError as e: raise InputError(f'{self.folder}: no trial is complete, see trials.csv') from e
+    with storage_errors(self.storage.url):
+        try: return self.study.best_trial
+        except ValueError as e: raise InputError(f'{self.folder}: no trial is complete, see trials.csv') from e
 
 @patch(as_prop=True)
 def best_values(self:Sweep)->dict:
@@ -212,7 +233,7 @@ def record(self:Sweep,
     csv=None, # the table; None: `trials_file`
 ):
     "Add the complete trials to the table, as `tune` does"
-    rows = [t.user_attrs['row'] for t in self.study.get_trials(deepcopy=False) if t.state.name == 'COMPLETE']
+    rows = [t.user_attrs['row'] for t in self.trials if t.state.name == 'COMPLETE']
     record_trials(rows, csv or trials_file(self.recipe))
 
 # %% ../nbs/28_sweep.ipynb #bcb3e35c
@@ -220,7 +241,7 @@ def record(self:Sweep,
 def importances(self:Sweep)->dict:
     "Share of the variance of the accuracy that each parameter explains, the largest first"
     importance = get_optuna().importance
-    n = sum(t.state.name == 'COMPLETE' for t in self.study.get_trials(deepcopy=False))
+    n = sum(t.state.name == 'COMPLETE' for t in self.trials)
     if n < 4: raise InputError(f'{self.folder}: importances need 4 complete trials, there are {n}: train more')
     shares = importance.get_param_importances(self.study, evaluator=importance.FanovaImportanceEvaluator(seed=0))
     return {name: float(share) for name, share in shares.items()}
