@@ -40,8 +40,8 @@ class DryRun:
     @property
     def place(self):
         "Where the decoded images would be"
-        if self.on_disk: return f'kept in files below {cache_dir()}, where {self.free/1e9:.1f} GB are free'
-        least = f'the disk of {cache_dir()} has {self.free/1e9:.1f} GB free, so they stay in memory'
+        if self.on_disk: return f'kept as files in the cache, on a disk with {self.free/1e9:.1f} GB free'
+        least = f'the disk of the cache has {self.free/1e9:.1f} GB free, so they stay in memory'
         if self.bytes < .8e9*self.memory: return f'{least} ({self.memory:.1f} GB), once for each process'
         return (f'{least}, of which there are {self.memory:.1f} GB: set VISIONKIT_CACHE to a larger disk, '
                 'or take a smaller --size')
