@@ -62,7 +62,7 @@ def test_the_cost_comes_before_the_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(visionkit.folds, '_fold', first)
     words = dict(out=tmp_path/'oof', arch='resnet18', weights='none', size=32, epochs=1, bars=False)
     preds = label_preds(folder_of(tmp_path/'photos'), **words)
-    assert '3 networks (resnet18, weights none), 1 epochs at 32 pixels: about 1 minutes' in lines[0]
+    assert '3 networks (resnet18, weights none), 1 epochs at 32 pixels: about 1 min' in lines[0]
     assert len(preds) == 24 and not missing_folds(tmp_path/'oof', 3)
     assert label_preds(tmp_path/'photos', **words).probs.equal(preds.probs)
     assert not capsys.readouterr().out and len(lines) == 3 # nothing was left to train

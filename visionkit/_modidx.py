@@ -885,6 +885,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'visionkit.inspection._stamp': ('inspection.html#_stamp', 'visionkit/inspection.py'),
                                       'visionkit.inspection.class_counts': ('inspection.html#class_counts', 'visionkit/inspection.py'),
                                       'visionkit.inspection.inspect_folder': ('inspection.html#inspect_folder', 'visionkit/inspection.py'),
+                                      'visionkit.inspection.inspection_counts': ( 'inspection.html#inspection_counts',
+                                                                                  'visionkit/inspection.py'),
                                       'visionkit.inspection.inspection_page': ( 'inspection.html#inspection_page',
                                                                                 'visionkit/inspection.py'),
                                       'visionkit.inspection.judge_images': ('inspection.html#judge_images', 'visionkit/inspection.py'),

@@ -111,7 +111,7 @@ def label_preds(
     plan = plan_labels(collection, settings, folds)
     if not out or missing_folds(out, folds):
         seconds = plan.cost(list(collection.items.path))
-        print(f'{plan}: about {max(1, round(seconds/60))} minutes on this machine', flush=True)
+        print(f'{plan}: about {max(1, round(seconds/60))} min on this machine', flush=True)
     return oof_preds(source, plan.learn_at, plan.stages, folds, out)
 
 # %% ../nbs/27_labels.ipynb #9b128b51
