@@ -34,11 +34,12 @@ def measure(
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--every', type=int, default=1, metavar='K', help='measure every K-th page (default: all)')
-    every = parser.parse_args().every
+    parser.add_argument('pages', nargs='*', metavar='NOTEBOOK', help='only these')
+    args = parser.parse_args()
     if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0): raise SystemExit('this needs Linux')
     bin = Path(sys.executable).parent
     notebooks = (p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-    pages = sorted(str(p.relative_to(ROOT)) for p in notebooks)[::every]
+    pages = args.pages or sorted(str(p.relative_to(ROOT)) for p in notebooks)[::args.every]
     one = f'{bin}/nbdev-test --do-print "$1" || echo "failed: $1" >&2' # xargs would stop after a signal
     one_by_one = ['sh', '-c', f"printf '%s\\n' \"$@\" | xargs -n 1 -P 2 sh -c '{one}' sh", 'sh']
     ways = dict(run_tests=measure([sys.executable, 'tools/run_tests.py'], pages),

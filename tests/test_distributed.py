@@ -141,6 +141,31 @@ def same_run(ours, theirs):
     a, b = load_file(ours/'model.safetensors'), load_file(theirs/'model.safetensors')
     assert all((a[k] == b[k]).all() for k in b)
 
+def test_an_error_leaves_nothing_changed(monkeypatch):
+    "In the middle of an epoch: batch norm layers and the size of accumulated batches are those from before"
+    from fastai.vision.all import Callback, GradientAccumulation, Learner, nn, noop, torch
+    from fastai.data.all import DataLoaders
+    from visionkit import distributed
+    class Fails(Callback):
+        def before_epoch(self):
+            assert isinstance(self.learn.model[1], nn.SyncBatchNorm) and self.gradient_accumulation.n_acc == 32
+            raise RuntimeError('in the middle')
+    def convert(model):
+        layers = {'1': model[1]}
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return layers
+    pretended = dict(process_count=lambda: 2, separate_generators=noop, wait=lambda: None, from_first=lambda f: f(),
+                     synchronize_norms=convert, DistributedDataParallel=lambda model, device: model)
+    for name, f in pretended.items(): monkeypatch.setattr(distributed, name, f)
+    data = [(torch.rand(2), torch.rand(1)) for _ in range(8)]
+    accumulation = GradientAccumulation(64)
+    learn = Learner(DataLoaders.from_dsets(data, data, bs=4, device='cpu'), nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)),
+                    loss_func=nn.MSELoss(), cbs=accumulation)
+    norm = learn.model[1]
+    with pytest.raises(RuntimeError, match='in the middle'):
+        with distributed.in_parallel(learn), learn.added_cbs([*distributed.parallel_cbs(), Fails()]): learn.fit(1)
+    assert learn.model[1] is norm and accumulation.n_acc == 64
+
 @pytest.mark.parametrize('words, line', [(['list'], 'visionkit list is for one process'),
                                          (['train', 'photos', '--folds', '3'], 'visionkit train --folds is for one')])
 def test_other_commands_are_refused(words, line, monkeypatch, tmp_path):

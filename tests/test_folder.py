@@ -1,13 +1,15 @@
 "A model of one's own folder: what it looks at, plans, refuses, and leaves."
-import os, shutil, signal, subprocess, sys
+import os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from safetensors.torch import load_file
+import visionkit.capacity, visionkit.folder
 from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
+from visionkit.cli import main
 from visionkit.collection import collect
 from visionkit.core import InputError
-from visionkit.folder import train_folder, train_folds
+from visionkit.folder import plan_training, train_folder, train_folds
 from visionkit.inference import predict
 from visionkit.recipe import LoadWeights
 
@@ -166,5 +168,43 @@ def test_a_path_among_the_settings(tmp_path, photos):
 def test_a_training_logs_for_tensorboard_and_inspects_its_images(tmp_path, photos):
     run = train_folder(photos, out=tmp_path, tensorboard=tmp_path/'logs', **TINY)
     assert any((tmp_path/'logs').iterdir())
+    assert train_folder(photos, out=tmp_path, **TINY).path == run.path # the logs are no setting of the training
     assert 'Inspection of the images' in (run.path/'report.html').read_text()
     assert (run.path/'inspection'/'inspection.html').exists()
+
+def test_without_tensorboard_nothing_is_written(tmp_path, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'fastai.callback.tensorboard', None)
+    with pytest.raises(InputError, match='pip install tensorboard'):
+        train_folder(photos, out=tmp_path/'runs', tensorboard=tmp_path/'logs', **TINY)
+    assert not (tmp_path/'runs').exists()
+
+def test_slow_images_are_not_inspected(tmp_path, photos, monkeypatch):
+    "A tenth of a second for each of 48 images is more than a twentieth of half a minute"
+    def slow(path):
+        time.sleep(.1*(os.cpu_count() + 4)) # the number of threads is at most this
+        return {}
+    monkeypatch.setattr(visionkit.folder, 'measure_image', slow)
+    run = train_folder(photos, minutes=.5, out=tmp_path, **TINY)
+    assert not (run.path/'inspection').exists()
+
+@pytest.mark.parametrize('unused', (dict(hold_out=False), dict(tensorboard='logs')))
+def test_cross_validation_refuses_settings_without_effect(tmp_path, photos, unused):
+    with pytest.raises(InputError, match=f'{min(unused)} has no effect on cross-validation'):
+        train_folds(photos, 3, out=tmp_path/'runs', **TINY, **unused)
+    assert not (tmp_path/'runs').exists()
+
+def test_a_dry_run_has_the_plan_of_the_folds(tmp_path, photos, monkeypatch, capsys):
+    plans = []
+    def plan(source, minutes, settings, folds=None):
+        plans.append((minutes, folds))
+        return plan_training(source, minutes, settings, folds)
+    monkeypatch.setattr(visionkit.capacity, 'plan_training', plan)
+    words = '--folds 3 --minutes 9 --size 32 --arch resnet18 --weights none --dry-run'.split()
+    assert not main(['train', str(photos), *words]) and plans == [(3, 3)]
+    assert 'nothing was written' in capsys.readouterr().out
+
+def test_label_files_in_the_way_are_found_before_cross_validation(tmp_path, photos, monkeypatch, capsys):
+    monkeypatch.setattr(visionkit.folder, 'train_folds', None)
+    (tmp_path/'runs'/'photos-0-folds'/'issues.csv').mkdir(parents=True)
+    assert main(['train', str(photos), '--folds', '3', '--out', str(tmp_path/'runs')]) == 2
+    assert 'issues.csv is a folder' in capsys.readouterr().err

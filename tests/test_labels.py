@@ -4,6 +4,7 @@ import numpy as np, pytest, torch
 from PIL import Image
 import visionkit.folds, visionkit.labels
 from visionkit.collection import collect
+from visionkit.core import InputError
 from visionkit.data import image_items
 from visionkit.folder import FolderSettings
 from visionkit.folds import missing_folds, oof_preds
@@ -61,7 +62,7 @@ def test_the_cost_comes_before_the_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(visionkit.folds, '_fold', first)
     words = dict(out=tmp_path/'oof', arch='resnet18', weights='none', size=32, epochs=1, bars=False)
     preds = label_preds(folder_of(tmp_path/'photos'), **words)
-    assert '3 networks (resnet18, weights none), 1 epochs at 32 pixels: about 1 minutes' in lines[0]
+    assert '3 networks (resnet18, weights none), 1 epochs at 32 pixels: about 1 min' in lines[0]
     assert len(preds) == 24 and not missing_folds(tmp_path/'oof', 3)
     assert label_preds(tmp_path/'photos', **words).probs.equal(preds.probs)
     assert not capsys.readouterr().out and len(lines) == 3 # nothing was left to train
@@ -83,3 +84,17 @@ def test_copies_go_into_one_fold(tmp_path, monkeypatch):
     visionkit.labels.save_labels(preds, tmp_path)
     found = json.loads((tmp_path/'noise.json').read_text())
     assert found['interval'][0] >= 1/29 - 1e-4 and 'at least 1 label' in found['evidence'][-1]
+
+@pytest.mark.parametrize('unused', (dict(balance='none'), dict(test='new'), dict(hold_out=False), dict(tensorboard='logs')))
+def test_settings_without_effect_are_refused(tmp_path, unused):
+    with pytest.raises(InputError, match=f'{min(unused)} has no effect on label_preds'):
+        label_preds(folder_of(tmp_path/'photos'), **unused)
+    with pytest.raises(InputError, match='flip has no effect on the small network'):
+        label_preds(tmp_path/'photos', weights='none', flip=True, bars=False)
+
+def test_unreadable_files_are_left_out_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(visionkit.folds, '_fold', fake_fold)
+    (folder_of(tmp_path/'photos')/'cat'/'bad.png').write_text('no image')
+    words = dict(weights='none', epochs=1, bars=False)
+    with pytest.raises(InputError, match='bad.png'): label_preds(tmp_path/'photos', **words)
+    assert len(label_preds(tmp_path/'photos', skip_unreadable=True, **words)) == 24

@@ -13,7 +13,7 @@ from .files import *
 from .recipe import *
 from .budget import decoding_seconds
 from .collection import Collection
-from .folder import FolderSettings, check_minutes, plan_training
+from .folder import FolderSettings, check_cross_validation, check_minutes, plan_training
 
 # %% ../nbs/27_capacity.ipynb #4a1de181
 def image_bytes(
@@ -33,17 +33,19 @@ class DryRun:
     bytes:int # of all decoded images
     seconds:float # to decode them
     free:int # bytes of the disk that the cache is on
-    memory:float # GB of this machine
+    memory:int # bytes of this machine; None: unknown
 
     @property
     def on_disk(self): return self.free > 1.02*self.bytes
     @property
     def place(self):
         "Where the decoded images would be"
-        if self.on_disk: return f'kept in files below {cache_dir()}, where {self.free/1e9:.1f} GB are free'
-        least = f'the disk of {cache_dir()} has {self.free/1e9:.1f} GB free, so they stay in memory'
-        if self.bytes < .8e9*self.memory: return f'{least} ({self.memory:.1f} GB), once for each process'
-        return (f'{least}, of which there are {self.memory:.1f} GB: set VISIONKIT_CACHE to a larger disk, '
+        if self.on_disk: return f'kept as files in the cache, on a disk with {self.free/1e9:.1f} GB free'
+        least = f'the disk of the cache has {self.free/1e9:.1f} GB free, so they stay in memory'
+        if self.memory is None: return f'{least}, once for each process; the size of the memory is unknown'
+        memory = f'{self.memory/1e9:.1f} GB'
+        if self.bytes < .8*self.memory: return f'{least} ({memory}), once for each process'
+        return (f'{least}, of which there are {memory}: set VISIONKIT_CACHE to a larger disk, '
                 'or take a smaller --size')
     def __repr__(self):
         size = f'{self.bytes/1e9:.1f} GB' if self.bytes >= 1e8 else f'{self.bytes/1e6:.1f} MB'
@@ -55,15 +57,18 @@ class DryRun:
 def dry_run(
     source, # as in `train_folder`
     minutes:float=20, # as in `train_folder`
+    folds:int=None, # as in `train_folds`; None: a training as of `train_folder`
     **settings # fields of `FolderSettings`
 )->DryRun: # prints as lines
     "Open the images of `source`, plan a training of them, and write nothing"
     check_minutes(minutes)
     settings = FolderSettings(**dict(settings, bars=False))
-    recipe, collection = plan_training(source, minutes, settings)
+    if folds is not None: check_cross_validation(folds, settings)
+    recipe, collection = plan_training(source, minutes/(folds or 1), settings, folds)
     sizes, n = {s.size for s in recipe.stages}, len(collection.items)
-    seconds = sum(n*decoding_seconds(list(collection.items.path), max(s, s)) for s in sizes)
+    seconds = sum(n*decoding_seconds(list(collection.items.path), s) for s in sizes)
     folder = cache_dir().absolute()
     disk = next(p for p in (folder, *folder.parents) if p.exists())
+    ram = run_info()['hardware']['ram'] # GiB
     return DryRun(collection, recipe, sum(n*image_bytes(s) for s in sizes), seconds, shutil.disk_usage(disk).free,
-                  run_info()['hardware']['ram'])
+                  None if ram is None else round(ram*2**30))

@@ -70,20 +70,22 @@ def _labels_written(out, diagnosis):
 def _cross_validate(args, words):
     "`visionkit train --folds`: the pooled accuracy, and the labels that are probably wrong"
     from visionkit.folder import folds_folder, train_folds
-    from visionkit.labels import save_labels
+    from visionkit.labels import label_files, save_labels
+    folder = folds_folder(args.folder, args.out, args.name, args.seed)
+    check_outputs(*(folder/name for name in label_files)) # before the training
     preds = train_folds(args.folder, args.folds, args.minutes, **words)
     low, high = preds.accuracy_interval
     _say(f'accuracy {_percent(preds.accuracy)} on {len(preds):,} images, each predicted by a network not trained on '
          f'it (95 % interval {100*low:.1f} to {100*high:.1f} %)')
-    with claimed(folds_folder(args.folder, args.out, args.name, args.seed)) as out:
-        _labels_written(out, save_labels(preds, out))
+    with claimed(folder) as out: _labels_written(out, save_labels(preds, out))
 
 # %% ../nbs/29_cli.ipynb #338b60ca
+_train_settings = 'epochs arch weights partial size flip balance test skip_unreadable tensorboard'.split()
+
 def _dry_run(args):
     "`visionkit train --dry-run`"
     from visionkit.capacity import dry_run
-    names = 'epochs arch weights partial size flip balance test skip_unreadable'.split()
-    print(dry_run(args.folder, args.minutes, hold_out=not args.all, **_choices(args, names)))
+    print(dry_run(args.folder, args.minutes, args.folds, hold_out=not args.all, **_choices(args, _train_settings)))
 
 def _choices(args, names):
     "The arguments among `names` that were given"
@@ -114,10 +116,10 @@ def _choices(args, names):
 def cmd_train(args):
     "a model of your own images: plan, training, report; run the same line again to resume"
     from visionkit.folder import train_folder
-    names = 'epochs arch weights partial size flip balance test skip_unreadable tensorboard seed'.split()
-    words = dict(out=args.out, name=args.name, bars=sys.stdout.isatty(), **_choices(args, names))
     if args.dry_run: return _dry_run(args)
-    if args.folds: return _cross_validate(args, words)
+    words = dict(out=args.out, name=args.name, seed=args.seed, bars=sys.stdout.isatty(),
+                 **_choices(args, _train_settings))
+    if args.folds is not None: return _cross_validate(args, words)
     run = train_folder(args.folder, args.minutes, hold_out=not args.all, **words)
     for line in run.summary: _say(line)
     _say(f"report: {run.path/'report.html'}")

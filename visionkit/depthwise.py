@@ -95,8 +95,9 @@ def _conv2d(input, weight, bias=None, *args, **kwargs):
     stride, padding, dilation, groups = _settings(*args, **kwargs)
     strides = _pair(stride)
     trains = torch.is_grad_enabled() and (input.requires_grad or weight.requires_grad)
-    plain = isinstance(padding, str) or _pair(dilation) != (1, 1) or input.ndim != 4
-    if not trains or plain or not is_slow(weight, strides, groups):
+    same = torch.is_autocast_enabled('cpu') and input.ndim == 4 and not isinstance(padding, str)
+    usual = same and _pair(dilation) == (1, 1) and all(p < k for p, k in zip(_pair(padding), weight.shape[2:]))
+    if not (trains and usual and is_slow(weight, strides, groups)):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     dtype = torch.get_autocast_dtype('cpu')
     with torch.autocast('cpu', enabled=False):

@@ -115,6 +115,8 @@ def _check(learn):
         if _merge.dispatch(type(metric)) is _merge.dispatch(object): _merge(metric)
 
 # %% ../nbs/10_distributed.ipynb #55a51554
+_changes = ExitStack() # what to put back after a training
+
 class DataParallelTraining(Callback):
     "Train with the other processes: equal parts of each batch, the mean gradient, loss and metrics of all"
     order, remove_on_fetch = Recorder.order - 1, True
@@ -124,8 +126,10 @@ class DataParallelTraining(Callback):
             if hasattr(dl, 'build'): dl.build() # the first process that comes decodes, the others open its file
             wait()
         set_loader_stats(self.dls, from_first(lambda: loader_stats(self.dls)))
-        self.norms = synchronize_norms(self.model)
-        for cb in self.learn._grab_cbs(GradientAccumulation): cb.n_acc /= process_count()
+        _changes.callback(own_norms, self.model, synchronize_norms(self.model))
+        for cb in self.learn._grab_cbs(GradientAccumulation):
+            _changes.callback(setattr, cb, 'n_acc', cb.n_acc)
+            cb.n_acc /= process_count()
         device = next(self.model.parameters()).device
         self.parallel = DistributedDataParallel(self.model, [device] if device.type == 'cuda' else None)
     def before_train(self):
@@ -145,8 +149,7 @@ class DataParallelTraining(Callback):
         if self.recorder.valid_metrics: L(self.recorder.loss, *self.metrics).map(_merge)
     def after_fit(self):
         _copy_buffers(self.model)
-        own_norms(self.model, self.norms)
-        for cb in self.learn._grab_cbs(GradientAccumulation): cb.n_acc *= process_count()
+        _changes.close()
 
 # %% ../nbs/10_distributed.ipynb #74b338ed
 @contextmanager
@@ -163,7 +166,9 @@ def in_parallel(
         silent = [learn.no_bar(), learn.no_logging(), learn.removed_cbs(learn._grab_cbs(CSVLogger))]
         for context in silent if process_rank() else (): stack.enter_context(context)
         try: yield
-        finally: learn.model = model # also after an error in the middle of an epoch
+        finally: # also after an error in the middle of an epoch
+            learn.model = model
+            _changes.close()
 
 def parallel_cbs():
     "The callback that several processes need; none for one"

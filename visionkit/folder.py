@@ -8,7 +8,7 @@ __all__ = ['FolderSettings', 'class_weights', 'folder_recipe', 'slug', 'folder_b
 
 # %% ../nbs/26_folder.ipynb #f737abfe
 import re, time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 import pandas as pd
 from .core import *
@@ -17,6 +17,8 @@ from .fingerprint import *
 from .plan import *
 from .recipe import *
 from .models import n_params
+from .copies import in_threads
+from .quality import measure_image
 from .data import image_items
 from .interpret import Predictions
 from .inspection import inspect_folder
@@ -49,6 +51,25 @@ class FolderSettings:
         if self.epochs is not None: check_whole('epochs', self.epochs)
         if self.size is not None: check_whole('size', self.size, 16)
         if self.balance not in ('auto', 'none'): raise InputError(f"balance={self.balance!r}: 'auto' or 'none'")
+
+# %% ../nbs/26_folder.ipynb #d93d82b6
+def check_effect(
+    settings:FolderSettings,
+    task:str, # what `settings` are for
+    *names, # fields that have no effect on it
+):
+    "`InputError` if one of `names` has another value than its default"
+    for name in names:
+        if getattr(settings, name) != getattr(FolderSettings, name):
+            raise InputError(f'{name} has no effect on {task}: leave it out')
+
+def check_cross_validation(
+    folds:int, # as in `train_folds`
+    settings:FolderSettings,
+):
+    "`InputError` for a number of folds or a setting that `train_folds` cannot use"
+    check_whole('folds', folds, 2)
+    check_effect(settings, 'cross-validation', 'hold_out', 'tensorboard')
 
 # %% ../nbs/26_folder.ipynb #6c01e3a8
 _flip = Spec('BatchFlip')
@@ -150,10 +171,10 @@ def training_settings(
     settings:FolderSettings=FolderSettings(),
     folds:int=None, # as in `train_folds`
 )->dict:
-    "The settings, as they are kept in `recipe.json`"
+    "The settings that determine the training, as they are kept in `recipe.json`"
     if isinstance(source, pd.DataFrame): source = fingerprint(source.astype(str).values.tolist())
     else: source = user_path(source).resolve()
-    chosen = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != 'bars'}
+    chosen = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in ('bars', 'tensorboard')}
     return to_json(dict(source=source, minutes=minutes, fold=folds, **chosen))
 
 def name_of(
@@ -169,12 +190,17 @@ def check_minutes(
     if not check_number('minutes', minutes): raise InputError('minutes=0: give a number above 0')
 
 # %% ../nbs/26_folder.ipynb #bbeaf821
-_inspected = 150 # images a second
+def _inspection_seconds(files):
+    "How long `inspect_folder` takes to measure `files`, by up to 24 of them"
+    some = files[::max(1, len(files)//24)][:24]
+    began = time.perf_counter()
+    in_threads(measure_image, some)
+    return len(files)*(time.perf_counter() - began)/len(some)
 
 def _inspect(folder, source, minutes, bars):
     "Leave an inspection of the images in `folder`, where it takes less than a twentieth of the time"
     if isinstance(source, pd.DataFrame) or not user_path(source).is_dir(): return
-    if len(image_items(source))/_inspected < .05*60*minutes:
+    if _inspection_seconds(image_items(source)) < .05*60*minutes:
         inspect_folder(user_path(source), bars=bars).save(folder/'inspection')
 
 def _plan_run(folder, source, minutes, settings, seed, folds):
@@ -204,10 +230,11 @@ def train_folder(
     "A trained network of your own images, as a `Run`; the same call resumes after an interruption"
     settings = FolderSettings(**settings)
     check_minutes(minutes)
+    loggers = _loggers(settings) # a missing package is an error before anything is written
     run_name = f'{slug(name or name_of(source))}-{seed}{"" if settings.hold_out else "-all"}'
     with claimed(user_path(out)/run_name) as folder:
         job = from_first(lambda: _planned_job(folder, source, minutes, settings, seed))
-        return finish_run(job)
+        return finish_run(replace(job, cbs=loggers))
 
 def _loggers(settings):
     "fastai's callback for TensorBoard, where it was asked for"
@@ -225,7 +252,7 @@ def _planned_job(folder, source, minutes, settings, seed, folds=None):
         raise InputError(f'{folder} holds a training with other settings: repeat those to resume it, or '
                          'choose another name or out')
     items, test = folder_table(folder)
-    return Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test, cbs=_loggers(settings))
+    return Job(recipe, about, folder, bars=settings.bars, items=items, test_items=test)
 
 # %% ../nbs/26_folder.ipynb #ea9b3497
 def folds_folder(
@@ -243,13 +270,13 @@ def train_folds(
     minutes:float=20, # for all networks together
     out='runs', # where the folder goes
     name:str=None, # of the run; None: the folder's
-    **settings # `seed`, and fields of `FolderSettings`
+    **settings # `seed`, and fields of `FolderSettings` but `hold_out` and `tensorboard`
 )->Predictions: # of every image but the test images, by the network that was not trained on it
     "Out-of-fold predictions of your own images, by one plan; the same call resumes after an interruption"
-    check_whole('folds', folds, 2)
     check_minutes(minutes)
     if process_count() > 1: raise InputError('cross-validation needs a single process: start it without a launcher')
     seed, settings = settings.pop('seed', 0), FolderSettings(**settings)
+    check_cross_validation(folds, settings)
     with claimed(folds_folder(source, out, name, seed)) as folder:
         job = _planned_job(folder, source, minutes/folds, settings, seed, folds)
         learn_at = partial(fold_learner, job.recipe, bars=settings.bars)

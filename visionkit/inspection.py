@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['issue_kinds', 'saved_files', 'Issue', 'judge_images', 'class_counts', 'network_features', 'outlier_distances',
-           'Inspection', 'inspection_page', 'read_inspection', 'inspect_folder']
+           'Inspection', 'inspection_page', 'read_inspection', 'inspection_counts', 'inspect_folder']
 
 # %% ../nbs/18_inspection.ipynb #b2d9d0f8
 import json, os, time, warnings
@@ -298,6 +298,15 @@ def read_inspection(
     except Exception as e: raise InputError(f'{folder}: the inspection is damaged; inspect its folder again') from e
     if not good: raise InputError(f'{folder}: the files are of different inspections; inspect its folder again')
     return about['folder'], images, descriptors
+
+def inspection_counts(
+    folder, # that `save` wrote
+)->tuple: # (number of images, {issue: (number, words)})
+    "How many images of an earlier inspection have each issue"
+    about = read_json(user_path(folder)/'inspection.json')
+    try: return int(about['n']), {k: (int(o['n']), str(o['images'])) for k, o in about['issues'].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise InputError(f'{folder}: the inspection is damaged; inspect its folder again') from e
 
 def _stamp(path):
     "Size and time of change of a file"

@@ -23,6 +23,7 @@ from .assemble import fold_learner
 from .budget import *
 from .collection import Collection, collect
 from .folder import *
+from .folder import check_effect
 
 # %% ../nbs/27_labels.ipynb #11ce2d52
 def _network(collection, settings):
@@ -74,6 +75,7 @@ def _large(collection, network, settings, folds):
 
 def _small(collection, settings, folds):
     "The plan with the small network of `label_learner`"
+    check_effect(settings, 'the small network', 'flip')
     files = list(collection.items.path)
     n_in, shape = usual_shape(files)
     stages, size, valid = label_stages(len(files)), max(small_size(*shape)), len(files)//folds
@@ -98,16 +100,18 @@ def label_preds(
     source, # folder of class folders, or a table, as in `train_folder`
     out=None, # folder; run the same line again and it goes on where it was stopped
     folds:int=3,
-    **settings # `arch`, `weights`, `partial`, `size`, `epochs`, `bars` of `FolderSettings`
+    **settings # `arch`, `weights`, `partial`, `size`, `epochs`, `flip`, `skip_unreadable`, `bars` of `FolderSettings`
 )->Predictions: # of every image, by a network not trained on it
     "Out-of-fold predictions of the labels of your own images; the cost is printed before the training"
     settings = FolderSettings(**settings)
+    check_effect(settings, 'label_preds', 'balance', 'test', 'hold_out', 'tensorboard')
     check_folds([str(char_label(o)) for o in image_items(source)], folds)
-    collection = collect(source, bars=settings.bars)
+    collection = collect(source, skip_unreadable=settings.skip_unreadable, bars=settings.bars)
+    if settings.skip_unreadable: source = collection.items[['path', 'label']]
     plan = plan_labels(collection, settings, folds)
     if not out or missing_folds(out, folds):
         seconds = plan.cost(list(collection.items.path))
-        print(f'{plan}: about {max(1, round(seconds/60))} minutes on this machine', flush=True)
+        print(f'{plan}: about {max(1, round(seconds/60))} min on this machine', flush=True)
     return oof_preds(source, plan.learn_at, plan.stages, folds, out)
 
 # %% ../nbs/27_labels.ipynb #9b128b51

@@ -68,9 +68,11 @@ def _difference(learn, recipe, files):
 def _is_classifier(learn):
     "Has `learn` classes, and validation images that are files?"
     vocab = getattr(learn.dls, 'vocab', None)
-    if vocab is None or not len(vocab) or not all(isinstance(v, str) for v in vocab): return False
+    if vocab is None or not len(vocab) or not all(isinstance(v, str) for v in list(vocab)): return False
     if len(learn.dls.loaders) < 2 or not len(learn.dls.valid_ds): return False
-    return None not in loader_files(learn.dls.valid) and torch.is_tensor(learn.dls.valid.one_batch()[0])
+    x, *_, y = learn.dls.valid.one_batch()
+    one_class = torch.is_tensor(y) and y.ndim == 1 and not y.is_floating_point()
+    return one_class and torch.is_tensor(x) and x.ndim == 4 and None not in loader_files(learn.dls.valid)
 
 def _write_about(learn, stages, folder):
     "`recipe.json` of the run of a learner; returns (recipe, content of the file)"
@@ -96,6 +98,7 @@ def leave_run(
     recipe, about = _write_about(learn, stages, folder)
     job = Job(recipe, about, folder, learn=learn, precision=precision or AutoPrecision('float32'))
     if not precision: job.precision.used = 'float32'
+    job.began -= learn.history.seconds[learn.resumed:].sum() # the training came before
     job.history = learn.history.astype(object).where(learn.history.notna(), None).to_dict('records')
     judge_run(job)
     write_run(job)

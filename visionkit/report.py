@@ -18,6 +18,7 @@ from .figures import *
 from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion, share_interval
 from .pictures import thumbnail
 from .pages import *
+from .inspection import inspection_counts
 from .runs import *
 
 # %% ../nbs/21_report.ipynb #91a0d560
@@ -171,9 +172,9 @@ def _inspection(run):
     "The issues of the images, where the run's folder holds an inspection of them"
     file = run.path/'inspection'/'inspection.json'
     if not run.path.is_dir() or not file.exists(): return []
-    about = read_json(file)
-    rows = [(name.replace('_', ' '), f'{o["n"]:,}', percent(o['n']/about['n'], 1), o['images'])
-            for name, o in about['issues'].items() if o['n']]
+    n, issues = inspection_counts(file.parent)
+    rows = [(name.replace('_', ' '), f'{k:,}', percent(k/max(n, 1), 1), words)
+            for name, (k, words) in issues.items() if k]
     table = html_table(['issue', 'images', 'share', 'which'], rows, (1, 2)) if rows else h.P('No image has an issue.')
     return [h.H3('Inspection of the images'), table, h.P('Pictures are in inspection/inspection.html.')]
 

@@ -132,7 +132,7 @@ def _mapped(f, shape):
 
 def _write_rows(file, shape, fill):
     "Fill and open `file`; in memory if the disk is full"
-    for left in file.parent.glob(f'.{file.name}-*'): left.unlink() # of a killed process, since this one has the lock
+    for left in file.parent.glob(f'.{file.name}-*'): left.unlink(missing_ok=True) # of a killed process
     try:
         with atomic_write(file, 'w+b') as f:
             out = _mapped(f, shape)

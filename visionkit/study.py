@@ -22,7 +22,7 @@ from .assemble import *
 from .space import *
 from .tuning import *
 from .folder import *
-from .folder import check_minutes, name_of, training_settings
+from .folder import check_effect, check_minutes, name_of, training_settings
 
 # %% ../nbs/27_study.ipynb #7cb14ba7
 beat_seconds = 60 # between two heartbeats of a worker
@@ -106,6 +106,7 @@ def _folder_task(source, name=None, seed=None, minutes=20, **settings):
     check_minutes(minutes)
     settings = FolderSettings(**settings)
     if not settings.hold_out: raise InputError('hold_out=False leaves no validation set to compare trials on')
+    check_effect(settings, 'a sweep', 'tensorboard')
     def plan():
         recipe, collection = plan_training(source, minutes, settings)
         items = collection.items.loc[collection.items.split != 'test', ['path', 'label', 'split']]
