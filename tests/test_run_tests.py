@@ -35,8 +35,9 @@ def test_all_pages_longest_first():
 @pytest.mark.parametrize('how, status', [(os.killpg, 130), (os.kill, 143)], ids=['Ctrl-C', 'terminated'])
 def test_traceback_and_end(page, how, status):
     names = page('bad.ipynb', 'shown = 1/0'), page('asleep.ipynb', 'import time; print(flush=True); time.sleep(600)')
+    def heed(): signal.signal(signal.SIGINT, signal.SIG_DFL) # a shell's background job ignores it, and so do its children
     process = subprocess.Popen([sys.executable, ROOT/'tools'/'run_tests.py', *names], text=True, start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heed)
     text = ''
     while 'Tests Failed' not in text or f'Starting {names[1]}' not in text: text += process.stdout.readline()
     assert 'shown = 1/0' in text and 'ZeroDivisionError: division by zero' in text

@@ -39,6 +39,7 @@ from visionkit.experiment import *
 from visionkit.budget import *
 from visionkit.collection import *
 from visionkit.folder import *
+from visionkit.labels import *
 from visionkit.capacity import *
 from visionkit.space import *
 from visionkit.tuning import *
