@@ -1,4 +1,5 @@
 "The check of stored outputs: a stale page, a page that fails, and what may differ."
+import subprocess, sys
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 import check_outputs
@@ -16,13 +17,18 @@ def page(tmp_path):
         return tmp_path/name
     return write
 
-def test_stale_and_failing_pages_are_named(page, capfd):
+def shell(*words):
+    "(exit status, output) of the tool as a command, with what its processes print"
+    ended = subprocess.run([sys.executable, check_outputs.__file__, *map(str, words)], capture_output=True, text=True)
+    return ended.returncode, ended.stdout
+
+def test_stale_and_failing_pages_are_named(page):
     kept = page('kept.ipynb', cell(stream('7 images\n'), source='print(7, "images")'))
     stale = page('stale.ipynb', cell(source='n = 8'), cell(stream('7 images\n'), source='print(n, "images")'))
     fails = page('fails.ipynb', cell(source='1/0'))
     assert main([str(kept)]) == 0
-    assert main([str(kept), str(stale), str(fails)]) == 1
-    out = capfd.readouterr().out
+    status, out = shell(kept, stale, fails)
+    assert status == 1
     assert f'{kept}: as stored' in out and f'{fails}: fails' in out and 'ZeroDivisionError' in out
     assert f'{stale}: stale\n  cell 1: print(n, "images")\n    -7 images\n    +8 images\n' in out
     assert main([str(stale), '--words']) == 0
