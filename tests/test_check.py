@@ -93,6 +93,12 @@ def test_length_size_and_paths(tree):
     assert list(check.check_sizes(root)) == ['01_data.ipynb has 500 kB, more than 500']
     assert list(check.check_paths(root)) == ['00_core.ipynb holds the path /home/someone']
 
+def test_a_path_in_an_output(tree):
+    nb = json.loads(notebook('load()'))
+    nb['cells'][0]['outputs'] = [dict(output_type='stream', name='stderr', text=['/data/cache/digits/0.png: no class'])]
+    assert list(check.check_paths(tree({'nbs/00_core.ipynb': json.dumps(nb)}))) == [
+        '00_core.ipynb holds the path /data/cache/digits/0.png']
+
 def test_colab(tree):
     root = tree({'nbs/recipes/story.ipynb': notebook('from visionkit.all import *', 'untar_data(URLs.MNIST)')})
     assert len(list(check.check_colab(root))) == 3

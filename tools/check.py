@@ -174,10 +174,17 @@ def check_colab(root):
         for bad in ('untar_data(', 'urlopen(', 'wget ', '/content/'):
             if bad in text: yield f'{p.name} gets data by {bad.strip("( ")}: use get_source'
 
+def shown(nb):
+    "All text in the outputs of the notebook `nb`"
+    outputs = (o for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', ()))
+    return '\n'.join(''.join(text) for o in outputs for text in (o.get('text', ''), *(
+        o.get('data', {}).get(kind, '') for kind in ('text/plain', 'text/html', 'text/markdown'))))
+
 def check_paths(root):
     "No absolute path of somebody's machine in a notebook, code or output"
     for nb in (root/'nbs').rglob('*.ipynb'):
-        found = re.search(r'/(?:home/\w+|root/|tmp/\w+|[\w/.-]+/site-packages/)', nb.read_text(encoding='utf-8'))
+        found = (re.search(r'/(?:home/\w+|root/|tmp/\w+|[\w/.-]+/site-packages/)', nb.read_text(encoding='utf-8'))
+                 or re.search(r'(?<![\w/.:<~])/(?:\w[\w.-]*/){2,}[\w.-]+', shown(nb)))
         if found: yield f'{nb.name} holds the path {found[0]}'
 
 def check_titles(root):
