@@ -9,6 +9,7 @@ from visionkit.data import image_items
 from visionkit.folder import FolderSettings
 from visionkit.folds import missing_folds, oof_preds
 from visionkit.labels import label_preds, plan_labels
+from visionkit.sources import get_source
 
 def folder_of(path, n=12, size=(100, 80), classes=('cat', 'dog'), mode='RGB'):
     "Images of noise, each class in a folder"
@@ -98,3 +99,7 @@ def test_unreadable_files_are_left_out_on_request(tmp_path, monkeypatch):
     words = dict(weights='none', epochs=1, bars=False)
     with pytest.raises(InputError, match='bad.png'): label_preds(tmp_path/'photos', **words)
     assert len(label_preds(tmp_path/'photos', skip_unreadable=True, **words)) == 24
+
+def test_a_file_of_weights_is_never_left_out_silently():
+    digits = collect(get_source('digits')) # small images, for which the small network is the default
+    with pytest.raises(InputError, match='net.pth'): plan_labels(digits, FolderSettings(weights='/nowhere/net.pth'))

@@ -656,6 +656,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'visionkit.experiment.flushed_denormals': ( 'experiment.html#flushed_denormals',
                                                                                   'visionkit/experiment.py'),
                                       'visionkit.experiment.full_float32': ('experiment.html#full_float32', 'visionkit/experiment.py'),
+                                      'visionkit.experiment.history_rows': ('experiment.html#history_rows', 'visionkit/experiment.py'),
                                       'visionkit.experiment.judge_run': ('experiment.html#judge_run', 'visionkit/experiment.py'),
                                       'visionkit.experiment.prepare_run': ('experiment.html#prepare_run', 'visionkit/experiment.py'),
                                       'visionkit.experiment.reproduce': ('experiment.html#reproduce', 'visionkit/experiment.py'),

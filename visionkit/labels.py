@@ -29,7 +29,8 @@ from .folder import check_effect
 def _network(collection, settings):
     "The `Architecture` for images of this size, or None: the small network of `label_learner`"
     if not settings.arch and not settings.size:
-        if settings.weights == 'none' or max(usual_shape(list(collection.items.path))[1]) <= 64: return
+        small = max(usual_shape(list(collection.items.path))[1]) <= 64
+        if settings.weights == 'none' or small and settings.weights == 'imagenet': return
         if settings.weights == 'imagenet' and default_weights() is None:
             print(f'{packaged_name} would be a better start than a small network with random weights: {better_weights}')
             return

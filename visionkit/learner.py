@@ -68,7 +68,7 @@ def _difference(learn, recipe, files):
 def _is_classifier(learn):
     "Has `learn` classes, and validation images that are files?"
     vocab = getattr(learn.dls, 'vocab', None)
-    if vocab is None or not len(vocab) or not all(isinstance(v, str) for v in list(vocab)): return False
+    if vocab is None or not len(vocab) or not all(isinstance(v, str) for v in vocab): return False
     if len(learn.dls.loaders) < 2 or not len(learn.dls.valid_ds): return False
     x, *_, y = learn.dls.valid.one_batch()
     one_class = torch.is_tensor(y) and y.ndim == 1 and not y.is_floating_point()
@@ -99,7 +99,7 @@ def leave_run(
     job = Job(recipe, about, folder, learn=learn, precision=precision or AutoPrecision('float32'))
     if not precision: job.precision.used = 'float32'
     job.began -= learn.history.seconds[learn.resumed:].sum() # the training came before
-    job.history = learn.history.astype(object).where(learn.history.notna(), None).to_dict('records')
+    job.history = history_rows(learn.history)
     judge_run(job)
     write_run(job)
     html_report(folder, folder/'report.html')
