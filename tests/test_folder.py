@@ -1,5 +1,6 @@
 "A model of one's own folder: what it looks at, plans, refuses, and leaves."
 import os, shutil, signal, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
@@ -9,8 +10,9 @@ from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
 from visionkit.cli import main
 from visionkit.collection import collect
 from visionkit.core import InputError
-from visionkit.folder import plan_training, train_folder, train_folds
+from visionkit.folder import FolderSettings, plan_training, train_folder, train_folds
 from visionkit.inference import predict
+from visionkit.noise import read_issues
 from visionkit.recipe import LoadWeights
 
 TINY = dict(epochs=1, size=32, arch='resnet18', weights='none', bars=False)
@@ -178,6 +180,24 @@ def test_without_tensorboard_nothing_is_written(tmp_path, photos, monkeypatch):
         train_folder(photos, out=tmp_path/'runs', tensorboard=tmp_path/'logs', **TINY)
     assert not (tmp_path/'runs').exists()
 
+def test_a_wrong_label_is_in_the_report(tmp_path):
+    "Two colours that every network tells apart, and a red image in the folder of blue ones"
+    for split in ('train', 'valid'): folder_of(tmp_path/'mine', 40, under=split)
+    picture(tmp_path/'mine'/'valid'/'blue'/'wrong.png', COLORS['red'], 9)
+    run = train_folder(tmp_path/'mine', out=tmp_path, **dict(TINY, epochs=4))
+    diagnosis, issues = read_issues(run.path)
+    assert diagnosis.n == 81 and issues.path[0].endswith('wrong.png') and issues.suggested[0] == 'red'
+    assert issues.verdict[0] == 'look' and (issues.verdict[1:] != 'look').all()
+    page = (run.path/'report.html').read_text()
+    assert '<h3>Labels</h3>' in page and str(diagnosis).splitlines()[0] in page
+    assert page.count('<td>look</td>') == 1
+
+def test_a_sweep_sets_the_rates_of_all_stages(tmp_path, photos):
+    plain, _ = plan_training(photos, 5, FolderSettings(**TINY))
+    swept, _ = plan_training(photos, 5, FolderSettings(**TINY, find_lr=True))
+    assert swept.stages[0].lr != plain.stages[0].lr
+    assert [replace(s, lr=1.) for s in swept.stages] == [replace(s, lr=1.) for s in plain.stages]
+
 def test_slow_images_are_not_inspected(tmp_path, photos, monkeypatch):
     "A tenth of a second for each of 48 images is more than a twentieth of half a minute"
     def slow(path):
@@ -187,7 +207,7 @@ def test_slow_images_are_not_inspected(tmp_path, photos, monkeypatch):
     run = train_folder(photos, minutes=.5, out=tmp_path, **TINY)
     assert not (run.path/'inspection').exists()
 
-@pytest.mark.parametrize('unused', (dict(hold_out=False), dict(tensorboard='logs')))
+@pytest.mark.parametrize('unused', (dict(hold_out=False), dict(find_lr=True), dict(tensorboard='logs')))
 def test_cross_validation_refuses_settings_without_effect(tmp_path, photos, unused):
     with pytest.raises(InputError, match=f'{min(unused)} has no effect on cross-validation'):
         train_folds(photos, 3, out=tmp_path/'runs', **TINY, **unused)

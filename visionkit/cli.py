@@ -80,7 +80,7 @@ def _cross_validate(args, words):
     with claimed(folder) as out: _labels_written(out, save_labels(preds, out))
 
 # %% ../nbs/29_cli.ipynb #338b60ca
-_train_settings = 'epochs arch weights partial size flip balance test skip_unreadable tensorboard'.split()
+_train_settings = 'epochs arch weights partial size find_lr flip balance test skip_unreadable tensorboard'.split()
 
 def _dry_run(args):
     "`visionkit train --dry-run`"
@@ -103,6 +103,8 @@ def _choices(args, names):
              help='imagenet, none, or a file of weights (default imagenet)'),
     argument('--partial', action='store_true', help='load what fits where the weights are of another network'),
     argument('--size', type=int, metavar='PX', help='image size (default: the largest for which there is time)'),
+    argument('--find-lr', action='store_true',
+             help='learning rates by a sweep (default: ones that suit most networks)'),
     argument('--flip', action=argparse.BooleanOptionalAction, help='mirror images? (default: if any has colours)'),
     argument('--balance', choices=('auto', 'none'), default='auto', help='weight rare classes higher? (default auto)'),
     argument('--skip-unreadable', action='store_true', help='leave out files that cannot be read'),

@@ -105,7 +105,7 @@ def label_preds(
 )->Predictions: # of every image, by a network not trained on it
     "Out-of-fold predictions of the labels of your own images; the cost is printed before the training"
     settings = FolderSettings(**settings)
-    check_effect(settings, 'label_preds', 'balance', 'test', 'hold_out', 'tensorboard')
+    check_effect(settings, 'label_preds', 'balance', 'test', 'hold_out', 'find_lr', 'tensorboard')
     check_folds([str(char_label(o)) for o in image_items(source)], folds)
     collection = collect(source, skip_unreadable=settings.skip_unreadable, bars=settings.bars)
     if settings.skip_unreadable: source = collection.items[['path', 'label']]

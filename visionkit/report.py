@@ -18,6 +18,7 @@ from .figures import *
 from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion, share_interval
 from .pictures import thumbnail
 from .pages import *
+from .noise import read_issues
 from .inspection import inspection_counts
 from .runs import *
 
@@ -168,6 +169,21 @@ def _worst(run):
     worst = run.result.get('worst')
     return [h.H3('Top losses'), h.Div(*map(card, worst), cls='worst')] if worst else []
 
+# %% ../nbs/21_report.ipynb #0618ec52
+def _labels(run):
+    "What networks say of labels that they were not trained on, where the run's folder holds it"
+    if not run.path.is_dir() or not (run.path/'noise.json').exists(): return []
+    diagnosis, issues = read_issues(run.path)
+    marked, thumbs = issues[issues.verdict.isin(['relabel', 'look'])], _pictures(run, 'thumbs.json')
+    rows = [(_embedded(thumbs.get(r.path), r.path) or '', r.path, r.given, r.suggested, percent(r.score, 1), r.verdict)
+            for r in marked.head(25).itertuples()]
+    head = ['image', 'path', 'given', 'suggested', 'probably wrong', 'verdict']
+    table = html_table(head, rows, (4,)) if rows else h.P('No label is marked as wrong.')
+    first, *evidence = str(diagnosis).split('\n- ')
+    more = f' The first 25 of {len(marked):,}; all are in issues.csv.' if len(marked) > 25 else ''
+    return [h.H3('Labels'), h.P(f'{first}. Each is judged by a network that was not trained on it.{more}'),
+            h.Ul(*map(h.Li, evidence)), table]
+
 def _inspection(run):
     "The issues of the images, where the run's folder holds an inspection of them"
     file = run.path/'inspection'/'inspection.json'
@@ -186,7 +202,8 @@ def _section(run, i):
     about = h.P(run.label, *[h.Span(f' {n}.', cls='state') for n in notes])
     remark = run.get('notes') or []
     remark = [h.Ul(*map(h.Li, remark))] if isinstance(remark, list) and remark else [h.P(str(remark))] if remark else []
-    parts = *_curves(run), *_confusions(run), *_worst(run), *_inspection(run), h.H3('Where it comes from'), _facts(run)
+    parts = (*_curves(run), *_confusions(run), *_worst(run), *_labels(run), *_inspection(run),
+             h.H3('Where it comes from'), _facts(run))
     return h.Section(h.H2(str(run.get('title') or run.label)), about, *remark, tile_row(_run_tiles(run)), *parts,
                      id=f'run{i}')
 
