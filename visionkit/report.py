@@ -178,7 +178,7 @@ def _labels(run):
     rows = [(_embedded(thumbs.get(r.path), r.path) or '', r.path, r.given, r.suggested, percent(r.score, 1), r.verdict)
             for r in marked.head(25).itertuples()]
     head = ['image', 'path', 'given', 'suggested', 'probably wrong', 'verdict']
-    table = html_table(head, rows, (4,)) if rows else h.P('No label is marked as wrong.')
+    table = html_table(head, rows, (4,)) if rows else h.P('No label is marked. The least probable ones are among the top losses.')
     first, *evidence = str(diagnosis).split('\n- ')
     more = f' The first 25 of {len(marked):,}; all are in issues.csv.' if len(marked) > 25 else ''
     return [h.H3('Labels'), h.P(f'{first}. Each is judged by a network that was not trained on it.{more}'),
