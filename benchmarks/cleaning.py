@@ -48,7 +48,8 @@ def main():
         preds = predictions(args.noise, args.out, size=args.label_size, epochs=args.label_epochs)
         sure, looked, diagnosis, marked = corrected(preds, true)
         tables.update(sure=items.assign(label=sure), corrected=items.assign(label=looked))
-        found = dict({k: v for k, v in diagnosis.to_json().items() if k in ("kind", "rate", "interval")}, marked=marked,
+        about = diagnosis.to_json() # with None for an unknown rate
+        found = dict(kind=about['kind'], rate=about['rate'], interval=about['interval'], marked=marked,
                      label_seconds=preds.seconds)
     rows = []
     for seed in args.seeds:

@@ -50,7 +50,8 @@ def row(name, preds, network):
     theirs = -get_label_quality_scores(preds.targs.numpy(), preds.probs.double().numpy())
     precision = lambda scores: float(average_precision_score(wrong, scores)) if wrong.any() else None
     return dict(set=name, network=network, images=len(true), wrong=float(wrong.mean()),
-                right=float((preds.df.pred.values == true).mean()), verdict=d.kind, rate=d.rate, low=d.interval[0],
+                right=float((preds.df.pred.values == true).mean()), verdict=d.kind,
+                rate=None if np.isnan(d.rate) else d.rate, low=d.interval[0],
                 high=d.interval[1], relabel=int(taken.sum()), flagged=int(flagged.sum()),
                 relabel_wrong=float(wrong[taken].mean()) if taken.any() else None,
                 relabel_right=float((after == true)[taken].mean()) if taken.any() else None,
