@@ -51,7 +51,56 @@ def test_a_leak_is_left_out(tmp_path):
     for split in ('train', 'valid'): folder_of(tmp_path/'mine', 10, under=split)
     shutil.copy(tmp_path/'mine'/'train'/'red'/'0.png', tmp_path/'mine'/'valid'/'red'/'again.png')
     mine = collect(tmp_path/'mine')
-    assert len(mine.items) == 40 and any('copies of training images' in n for n in mine.notes)
+    assert len(mine.items) == 40 and any('copies of images in another split' in n for n in mine.notes)
+
+def test_test_images_are_no_copies_of_any_other(tmp_path):
+    "Also with `hold_out=False`, where the validation images are trained on"
+    for split in ('train', 'valid', 'test'): folder_of(tmp_path/'mine', 10, under=split)
+    for i in range(4): shutil.copy(tmp_path/'mine'/'valid'/'red'/f'{i}.png', tmp_path/'mine'/'test'/'red'/f'again{i}.png')
+    mine = collect(tmp_path/'mine')
+    assert mine.items.split.value_counts().to_dict() == dict(train=20, valid=20, test=20)
+
+@pytest.mark.parametrize('split', ('valid', 'test'))
+def test_a_class_without_training_images_is_named(tmp_path, split):
+    folder_of(tmp_path/'mine', 12, under='train')
+    folder_of(tmp_path/'mine', 4, dict(COLORS, green=(60, 200, 60)), under=split)
+    with pytest.raises(InputError, match=f"class 'green' has {split} images, but no training images"):
+        train_folder(tmp_path/'mine', out=tmp_path/'runs', **TINY)
+
+def test_few_images_of_many_classes(tmp_path):
+    "A fifth of 40 images is less than one of each of ten classes"
+    many = {f'c{i}': (25*i, 250 - 25*i, 100) for i in range(10)}
+    mine = collect(folder_of(tmp_path/'mine', 4, many))
+    assert (mine.counts.valid == 1).all() and (mine.counts.train == 3).all()
+
+def test_one_validation_image(tmp_path):
+    folder_of(tmp_path/'mine', 12, under='train')
+    folder_of(tmp_path/'mine', 1, dict(red=COLORS['red']), under='valid')
+    assert train_folder(tmp_path/'mine', out=tmp_path, **TINY).finished
+
+def test_the_splits_of_a_table(tmp_path, photos):
+    table = pd.DataFrame([dict(path=str(p.relative_to(tmp_path)), label=p.parent.name) for p in sorted(photos.glob('*/*.png'))])
+    table['split'] = ['test', 'val', *['train']*10]*4
+    table.to_csv(tmp_path/'labels.csv', index=False)
+    mine = collect(tmp_path/'labels.csv')
+    theirs = {str(tmp_path/p): 'valid' if s == 'val' else s for p, s in zip(table.path, table.split)}
+    assert mine.items.split.tolist() == [theirs[p] for p in mine.items.path]
+    with pytest.raises(InputError, match="split 'mine'"): collect(table.assign(path=str(tmp_path)+'/'+table.path, split='mine'))
+
+def test_a_relative_folder_is_the_same_from_elsewhere(tmp_path, photos, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = train_folder('photos', out='runs', **TINY)
+    (tmp_path/'runs'/'photos-0'/'result.json').unlink() # as if it had been killed before the end
+    (elsewhere := tmp_path/'elsewhere').mkdir()
+    monkeypatch.chdir(elsewhere)
+    again = train_folder(photos, out=tmp_path/'runs', **TINY)
+    assert again.result['metrics'] == run.result['metrics'] and again.path.resolve() == tmp_path/'runs'/'photos-0'
+
+def test_a_size_that_the_network_does_not_take(photos):
+    for arch, size, line in (('vit_b_16', 128, 'takes images of 224 pixels only'), ('inception_v3', 64, '75 pixels or more')):
+        with pytest.raises(InputError, match=line): plan_training(photos, 5, FolderSettings(**dict(TINY, arch=arch, size=size)))
+    assert min(Budget(100, 20, 99., 256, pretrained=True, least=80).sizes) == 80
+    assert all(min(s.cbs[-1].args) >= 80 for s in stages_for(144, 9, Budget(100, 20, 99., 256, False, least=80)))
 
 def test_a_table_of_labels(tmp_path, photos):
     table = pd.DataFrame([dict(path=str(p), label=p.parent.name) for p in photos.glob('*/*.png')])
@@ -118,10 +167,19 @@ def test_killed_it_goes_on_to_the_same_weights(tmp_path, photos):
     a, b = (load_file(tmp_path/d/'photos-0'/'model.safetensors') for d in ('whole', 'killed'))
     assert all(torch.equal(a[k], b[k]) for k in a)
 
+def test_folds_are_no_run(tmp_path, photos):
+    from visionkit.runs import load_runs
+    train_folds(photos, 2, out=tmp_path/'runs', **TINY)
+    with pytest.raises(InputError, match='is not a run'): load_runs(tmp_path/'runs')
+
 def test_without_a_validation_set(tmp_path, photos):
     run = train_folder(photos, out=tmp_path, hold_out=False, **TINY)
     assert run.path.name == 'photos-0-all' and run.result['confusion'] is None
     assert 'no validation set' in run.summary[0]
+    folder_of(tmp_path/'new', 7, under='elsewhere')
+    tested = train_folder(photos, out=tmp_path, name='tested', hold_out=False, test=tmp_path/'new'/'elsewhere', **TINY)
+    assert any(line.startswith('test set: accuracy') for line in tested.summary)
+    assert ' no figure' not in (tested.path/'report.html').read_text()
 
 @pytest.mark.parametrize('cost', (1e-8, 1e-7, 1e-6))
 @pytest.mark.parametrize('minutes', (3, 10, 20))
@@ -207,7 +265,7 @@ def test_slow_images_are_not_inspected(tmp_path, photos, monkeypatch):
     run = train_folder(photos, minutes=.5, out=tmp_path, **TINY)
     assert not (run.path/'inspection').exists()
 
-@pytest.mark.parametrize('unused', (dict(hold_out=False), dict(find_lr=True), dict(tensorboard='logs')))
+@pytest.mark.parametrize('unused', (dict(hold_out=False), dict(find_lr=True), dict(test='new'), dict(tensorboard='logs')))
 def test_cross_validation_refuses_settings_without_effect(tmp_path, photos, unused):
     with pytest.raises(InputError, match=f'{min(unused)} has no effect on cross-validation'):
         train_folds(photos, 3, out=tmp_path/'runs', **TINY, **unused)

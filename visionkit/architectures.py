@@ -87,7 +87,12 @@ def classifier_layers(
     if not hasattr(model, 'get_classifier'):
         return [l for l in model.modules() if isinstance(l, (nn.Conv2d, nn.Linear))][-1:]
     layers = model.get_classifier()
-    return list(layers) if isinstance(layers, (list, tuple, nn.ModuleList)) else [layers]
+    return [_linear(l) for l in (layers if isinstance(layers, (list, tuple, nn.ModuleList)) else [layers])]
+
+def _linear(layer):
+    "The layer with the weights in `layer`, which may begin with a normalisation"
+    if hasattr(layer, 'weight'): return layer
+    return [l for l in layer.modules() if isinstance(l, (nn.Conv2d, nn.Linear))][-1]
 
 def _in_classifier(model):
     "Names of the parameters of `classifier_layers`"
@@ -288,6 +293,11 @@ class Architecture:
     missing:list=field(default_factory=list) # tensors of the network that start from random weights
     unused:list=field(default_factory=list) # tensors of the weights without a place
     splitter=staticmethod(depth_groups) # the parameter groups, as fastai's `Learner` takes them
+
+    @property
+    def least(self):
+        "Side in pixels of the smallest images that it takes: inceptions reduce smaller ones to nothing"
+        return 75 if 'inception' in self.name else 1
 
     def __repr__(self):
         millions = sum(p.numel() for p in self.model.parameters())/1e6

@@ -93,6 +93,7 @@ class Budget:
     pretrained:bool # does the network start from trained weights?
     native:int=224 # the size that its weights were trained on
     fixed:bool=False # does it take that size only?
+    least:int=64 # the smallest size to try
 
     @property
     def bs(self): return min(32 if self.train < 1500 else 64, 2**max(1, int(math.log2(max(2, self.train/4)))))
@@ -105,19 +106,21 @@ class Budget:
     def sizes(self):
         "Sizes to choose from, the largest first"
         if self.fixed: return [self.native]
-        largest = min(self.native, max(64, -(-self.side//16)*16))
-        return list(range(largest, 63, -16))
+        largest = min(self.native, max(self.least, -(-self.side//16)*16))
+        return list(range(largest, self.least - 1, -16))
 
 # %% ../nbs/24_budget.ipynb #5fdfc4da
 def growing(
     size:int, # of the whole images
+    least:int=64, # the smallest size to use
 )->tuple:
-    "The two smaller sizes that a training at `size` begins with"
-    return tuple(16*round(size*share/16) for share in (2/3, 5/6)) if size >= 96 else ()
+    "The two smaller sizes that a training at `size` begins with, or none"
+    sizes = tuple(16*round(size*share/16) for share in (2/3, 5/6))
+    return sizes if sizes[0] >= least else ()
 
-def _epoch_sizes(size, epochs, fixed):
+def _epoch_sizes(size, epochs, budget):
     "The image size in each epoch, as `ProgressiveResize` has it"
-    sizes = (() if fixed else growing(size)) + (size,)
+    sizes = (() if budget.fixed else growing(size, budget.least)) + (size,)
     shares = [(epochs - 1 - e)*len(sizes)//epochs for e in range(epochs)]
     return [sizes[len(sizes) - 1 - s] for s in shares]
 
@@ -128,7 +131,7 @@ def plan_seconds(
     budget:Budget,
 )->float:
     "Seconds of decoding, training, and the validation after each epoch and at the end"
-    sizes = _epoch_sizes(size, epochs, budget.fixed)
+    sizes = _epoch_sizes(size, epochs, budget)
     train = sum(map(costs.at, sizes)) + (costs.valid_at(size) if budget.pretrained else 0)
     valid = sum(map(costs.valid_at, sizes)) + (2 if budget.pretrained else 1)*costs.valid_at(size)
     return costs.decode*(budget.train + budget.valid) + 1.1*train*budget.train + valid*budget.valid
@@ -164,7 +167,8 @@ def stages_for(
     "The stages of a training: a new last layer first where the rest is pretrained, then all layers"
     steps = max(1, epochs*(budget.train//budget.bs))
     average = Spec('EMA', round(min(.999, max(.9, 1 - 20/steps)), 4))
-    resize = () if budget.fixed or not growing(size) or epochs < 3 else (Spec('ProgressiveResize', *growing(size)),)
+    smaller = () if budget.fixed or epochs < 3 else growing(size, budget.least)
+    resize = (Spec('ProgressiveResize', *smaller),) if smaller else ()
     adam = Spec('Adam', sqr_mom=.999, eps=1e-8)
     if not budget.pretrained:
         return (Stage(size, budget.bs, epochs, 3e-3, OneCycle(.2), wd=.05, opt=adam, mixup=.2, cbs=(average, *resize)),)

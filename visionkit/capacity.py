@@ -62,7 +62,7 @@ def dry_run(
 )->DryRun: # prints as lines
     "Open the images of `source`, plan a training of them, and write nothing"
     check_minutes(minutes)
-    settings = FolderSettings(**dict(settings, bars=False))
+    settings = FolderSettings(**dict(settings, bars=False, find_lr=False)) # a sweep would decode all images
     if folds is not None: check_cross_validation(folds, settings)
     recipe, collection = plan_training(source, minutes/(folds or 1), settings, folds)
     sizes, n = {s.size for s in recipe.stages}, len(collection.items)

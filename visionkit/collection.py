@@ -52,9 +52,9 @@ def _copy_groups(items):
     return numbers
 
 def _without_leaks(items):
-    "(`items` without images of the validation and test set that are also in training, how many those are)"
-    trained = set(items.group[items.split == 'train'])
-    leak = items.split.isin(('valid', 'test')) & items.group.isin(trained)
+    "(`items` without validation images that are also in training, and test images that are also in either; how many)"
+    trained, seen = (set(items.group[which]) for which in (items.split == 'train', items.split != 'test'))
+    leak = (items.split == 'valid') & items.group.isin(trained) | (items.split == 'test') & items.group.isin(seen)
     return items[~leak], int(leak.sum())
 
 # %% ../nbs/24_collection.ipynb #63d2f83b
@@ -66,7 +66,7 @@ def _notes(items, n_bad, n_leaks):
     copies = int(items.group.duplicated().sum())
     if n_bad: notes.append(f'{n_bad} files cannot be read and are left out')
     if n_leaks:
-        notes.append(f'{n_leaks} validation or test images are exact copies of training images and are left out')
+        notes.append(f'{n_leaks} validation or test images are exact copies of images in another split, and left out')
     if copies: notes.append(f'{copies} images are exact copies of another one; copies are in the same split')
     if n := int((twice > 1).sum()):
         path = items.path[items.group == twice.idxmax()].iloc[0]
@@ -111,9 +111,29 @@ def _check_classes(items, source):
                          'and one for validation: add images, or leave the class out')
     if len(items) < 10: raise InputError(f'{where}: {len(items)} images are too few: 10 or more are needed')
 
+def _check_trained(items, source):
+    "`InputError` if a class has no training images"
+    if not (strange := {*items.label} - {*items.label[items.split == 'train']}): return
+    where = 'the table' if isinstance(source, pd.DataFrame) else source
+    split = items.split[items.label == min(strange)].iloc[0]
+    raise InputError(f'{where}: class {min(strange)!r} has {split} images, but no training images: add some, or leave '
+                     'the class out')
+
+def _table_splits(source, paths):
+    "The column `split` of a table for each of `paths`; '' for all if it has none"
+    is_df = isinstance(source, pd.DataFrame)
+    table = source if is_df else read_table(source)
+    if 'split' not in table: return ['']*len(paths)
+    root = '' if is_df else source.parent
+    splits = table['split'].astype(str).str.strip().str.lower()
+    if strange := {*splits} - {*split_names}:
+        raise InputError(f'{"the table" if is_df else source}: split {min(strange)!r}: there are train, valid and test')
+    named = {os.path.abspath(root/Path(p)): split_names[s] for p, s in zip(table['path'].astype(str), splits)}
+    return [named[os.path.abspath(p)] for p in paths]
+
 def _test_items(test, classes):
     "Columns path, label and split of the images below the folder `test`"
-    paths = folder_items(test)
+    paths = folder_items(test.absolute())
     if not paths: raise InputError(f'{test} has no images in class folders: give a folder of class folders')
     items = pd.DataFrame(dict(path=list(map(os.fspath, paths)), label=list(map(char_label, paths)), split='test'))
     if strange := {*items.label} - {*classes}:
@@ -122,7 +142,7 @@ def _test_items(test, classes):
 
 # %% ../nbs/24_collection.ipynb #19d6dcfc
 def collect(
-    source, # folder of class folders; CSV file or DataFrame with the columns path and label
+    source, # folder of class folders; CSV file or DataFrame with the columns path and label, perhaps also split
     valid_pct:float=.2, # share of each class for the validation set, where the source has none
     seed:int=42, # of the split
     test=None, # another folder of class folders: the test set
@@ -130,11 +150,11 @@ def collect(
     bars:bool=False, # show a progress bar?
 )->Collection:
     "Open every image of `source` once and divide the images"
-    is_folder = not isinstance(source, pd.DataFrame) and user_path(source).is_dir()
-    paths = image_items(source)
-    root = user_path(source) if is_folder else Path(os.path.commonpath([p.absolute().parent for p in paths]))
-    items = pd.DataFrame(dict(path=list(map(os.fspath, paths)), label=list(map(char_label, paths))))
-    items['split'] = own_splits(paths, root) if is_folder else ''
+    if not isinstance(source, pd.DataFrame): source = user_path(source).absolute()
+    is_folder, paths = isinstance(source, Path) and source.is_dir(), image_items(source)
+    root = source if is_folder else Path(os.path.commonpath([p.absolute().parent for p in paths]))
+    items = pd.DataFrame(dict(path=list(map(os.path.abspath, paths)), label=list(map(char_label, paths))))
+    items['split'] = own_splits(paths, root) if is_folder else _table_splits(source, paths)
     if test is not None: items = pd.concat([items, _test_items(user_path(test), set(items.label))], ignore_index=True)
     items = _looked_at(items, bars)
     bad = items[items.reason != '']
@@ -145,6 +165,7 @@ def collect(
     items['group'] = _copy_groups(items)
     items, n_leaks = _without_leaks(items)
     if 'valid' not in set(items.split): items['split'] = _hold_out(items, StratifiedSplitter(valid_pct, seed))
+    _check_trained(items, source)
     notes = _notes(items, len(bad), n_leaks)
     columns = ['path', 'label', 'split', 'height', 'width', 'grey', 'group']
     return Collection(items[columns].reset_index(drop=True), root, notes, list(bad.reason))

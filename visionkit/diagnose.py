@@ -281,6 +281,7 @@ def diagnose(
     "Kind and rate of label noise, with the evidence, from images and given labels alone"
     if trusted is not None:
         trusted = trusted_images(trusted, preds.df.path, preds.vocab, *getattr(preds, 'places', ()))
+    if len(preds) < 2: raise InputError('one image is too few for a diagnosis of labels: give several')
     e = Evidence(preds, trusted)
     diagnosis = next(kind for kind in KINDS if kind.fits(e)).verdict(e)
     if (copies := getattr(preds, 'copies', None)) is not None:

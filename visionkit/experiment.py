@@ -310,7 +310,8 @@ def write_run(
         write_table(label_issues(preds, job.diagnosis, forward=True), folder/'relabelled.csv')
     result = _result(job)
     if job.preds:
-        if job.recipe.data.folder: save_issues(d := diagnose(job.preds), label_issues(job.preds, d), folder)
+        if job.recipe.data.folder and len(job.preds) > 1:
+            save_issues(d := diagnose(job.preds), label_issues(job.preds, d), folder)
         job.preds.to_csv(folder/'predictions.csv')
         _write_json(folder/'thumbs.json', job.preds.thumbs())
         if can_gradcam(learn.model, learn.dls.one_batch()[0]): _write_json(folder/'cams.json', job.preds.cams())

@@ -72,7 +72,7 @@ def check_cross_validation(
 ):
     "`InputError` for a number of folds or a setting that `train_folds` cannot use"
     check_whole('folds', folds, 2)
-    check_effect(settings, 'cross-validation', 'hold_out', 'find_lr', 'tensorboard')
+    check_effect(settings, 'cross-validation', 'hold_out', 'find_lr', 'test', 'tensorboard')
 
 # %% ../nbs/26_folder.ipynb #6c01e3a8
 _flip = Spec('BatchFlip')
@@ -129,8 +129,12 @@ def folder_budget(
     splits = collection.items.split.value_counts()
     side = int(collection.items[['height', 'width']].min(axis=1).median())
     size = settings.size or network.size
+    if network.fixed and size != network.size:
+        raise InputError(f'{network.name} takes images of {network.size} pixels only: leave out size')
+    if size < network.least: raise InputError(f'{network.name} needs images of {network.least} pixels or more')
+    least = max(64, -(-network.least//16)*16)
     return Budget(int(splits['train']), int(splits.get('valid', 0)), seconds, max(side, settings.size or 0),
-                  network.weights != 'none', size, network.fixed or bool(settings.size))
+                  network.weights != 'none', size, network.fixed or bool(settings.size), least)
 
 def plan_folder(
     collection:Collection, # of `collect`
@@ -143,7 +147,7 @@ def plan_folder(
     size = budget.sizes[0]
     if settings.epochs: epochs = settings.epochs - budget.pretrained # the first epoch is that of the new last layer
     else:
-        sizes = (size, size) if budget.fixed else (64, 128) if budget.sizes[0] <= 128 else (96, 192)
+        sizes = (size, size) if budget.fixed else (budget.least, 128) if budget.sizes[0] <= 128 else (96, 192)
         size, epochs = choose(measure(network.model, list(collection.items.path), sizes), budget)
     return folder_recipe(collection, network, stages_for(size, epochs, budget), settings)
 
@@ -203,14 +207,17 @@ def training_settings(
     "The settings that determine the training, as they are kept in `recipe.json`"
     if isinstance(source, pd.DataFrame): source = fingerprint(source.astype(str).values.tolist())
     else: source = user_path(source).resolve()
-    chosen = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in ('bars', 'tensorboard')}
+    chosen = {f.name: value for f in fields(settings) if f.name not in ('bars', 'tensorboard')
+              and (value := getattr(settings, f.name)) != f.default}
     return to_json(dict(source=source, minutes=minutes, fold=folds, **chosen))
 
 def name_of(
     source, # as in `train_folder`
 )->str:
     "The default name of a training on `source`"
-    return 'table' if isinstance(source, pd.DataFrame) else user_path(source).resolve().stem
+    if isinstance(source, pd.DataFrame): return 'table'
+    path = user_path(source).resolve()
+    return path.name if path.is_dir() else path.stem
 
 def check_minutes(
     minutes:float, # for a training

@@ -82,7 +82,7 @@ def run_loader(
     image = OpenImage(PILImageBW if recipe.data.n_in == 1 else PILImage, size=size) # as `image_block` has it
     dsets = Datasets(files, [[image], *([[label, Categorize(meta['vocab'])]] if label else [])], n_inp=1, split_idx=1)
     normalize = [Normalize(*(tensor(s) for s in st)) for st in meta['stats']]
-    return CachedDL(dsets, bs=recipe.stages[-1].bs, after_item=[CenterResize(size), ToTensor()],
+    return CachedDL(dsets, bs=recipe.stages[-1].bs, disk=False, after_item=[CenterResize(size), ToTensor()],
                     after_batch=[IntToFloatTensor(), *normalize], device=default_device())
 
 # %% ../nbs/25_inference.ipynb #155371ac

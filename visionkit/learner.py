@@ -60,9 +60,10 @@ def _difference(learn, recipe, files):
     "Largest difference between the first validation images as the learner and as `predict` prepare them"
     meta = dict(vocab=list(learn.dls.vocab), stats=loader_stats(learn.dls))
     ours = next(iter(run_loader(recipe, meta, files)))[0]
-    theirs = learn.dls.valid.one_batch()[0][:len(files)]
-    if ours.shape != theirs.shape: return float('inf')
-    return float((ours.to(theirs.device) - theirs).abs().max())
+    theirs = learn.dls.valid.one_batch()[0]
+    n = min(len(ours), len(theirs)) # batch sizes may differ
+    if ours.shape[1:] != theirs.shape[1:]: return float('inf')
+    return float((ours[:n].to(theirs.device) - theirs[:n]).abs().max())
 
 # %% ../nbs/26_learner.ipynb #1b7a16e0
 def _is_classifier(learn):

@@ -15,7 +15,7 @@ from .files import *
 from .plan import *
 from .recipe import *
 from .figures import *
-from .confusion import class_figures, confused_pairs, confusion_frame, plot_confusion, share_interval
+from .confusion import class_figures, confused_pairs, confusion_frame, interval_text, plot_confusion
 from .pictures import thumbnail
 from .pages import *
 from .noise import read_issues
@@ -63,9 +63,7 @@ _further = (('balanced_accuracy', 'balanced accuracy', 'mean recall of the class
 def _accuracy_note(run, accuracy):
     loss = f'loss {_number(run.metric("loss_last"), ".4f")}'
     if not run.result.get('confusion'): return loss
-    n = sum(map(sum, run.result['confusion']))
-    low, high = share_interval(round(accuracy*n), n)
-    return f'95 % interval {100*low:.1f} to {100*high:.1f} %, {loss}'
+    return f'{interval_text(accuracy, sum(map(sum, run.result["confusion"])))}, {loss}'
 
 def _run_tiles(run):
     "The headline figures, each with a note"
@@ -78,7 +76,9 @@ def _run_tiles(run):
         yield 'best epoch', percent(best), f'{few}chosen on the validation set'
     for key, name, note in _further:
         if run.metric(key) is not None: yield name, percent(run.metric(key)), note
-    if test := run.result.get('test'): yield 'test set', percent(test['accuracy']), f'{test["n"]:,} images'
+    if test := run.result.get('test'):
+        accuracy, n = test['accuracy'], test['n']
+        yield 'test set', percent(accuracy), f'{n:,} images, {interval_text(accuracy, n)}'
     if run.metric('accuracy_tta') is not None:
         yield 'test-time augmentation', percent(run.metric('accuracy_tta')), 'mean over several views of each image'
     if figure and not run.smoke:
@@ -178,7 +178,8 @@ def _labels(run):
     rows = [(_embedded(thumbs.get(r.path), r.path) or '', r.path, r.given, r.suggested, percent(r.score, 1), r.verdict)
             for r in marked.head(25).itertuples()]
     head = ['image', 'path', 'given', 'suggested', 'probably wrong', 'verdict']
-    table = html_table(head, rows, (4,)) if rows else h.P('No label is marked. The least probable ones are among the top losses.')
+    none = h.P('No label is marked. The least probable ones are among the top losses.')
+    table = html_table(head, rows, (4,)) if rows else none
     first, *evidence = str(diagnosis).split('\n- ')
     more = f' The first 25 of {len(marked):,}; all are in issues.csv.' if len(marked) > 25 else ''
     return [h.H3('Labels'), h.P(f'{first}. Each is judged by a network that was not trained on it.{more}'),
@@ -198,7 +199,7 @@ def _inspection(run):
 def _section(run, i):
     notes = [] if run.finished or not run.epochs else [f'{run.state}; run the same line again to resume']
     if run.smoke: notes.append('a smoke run of a few seconds: its figures are not those of the recipe')
-    if run.fold == 'all': notes.append('trained on all images, without a validation set: no figure')
+    if run.fold == 'all': notes.append('trained on all images, without a validation set')
     about = h.P(run.label, *[h.Span(f' {n}.', cls='state') for n in notes])
     remark = run.get('notes') or []
     remark = [h.Ul(*map(h.Li, remark))] if isinstance(remark, list) and remark else [h.P(str(remark))] if remark else []

@@ -16,7 +16,7 @@ from .files import *
 from .fingerprint import *
 from .plan import *
 from .recipe import *
-from .confusion import share_interval
+from .confusion import interval_text
 from .figures import *
 from .pictures import drawable
 
@@ -56,6 +56,10 @@ def _read_history(path):
 
 # %% ../nbs/20_runs.ipynb #8e7171ae
 def _is_run(folder): return any((folder/f).is_file() for f in ('recipe.json', 'result.json', 'history.csv'))
+
+def _is_plan_of_folds(folder):
+    "Has `train_folds` made `folder`? Its networks are no run"
+    return (_json_or_empty(folder/'recipe.json').get('asked') or {}).get('fold') is not None
 
 class Run:
     "A run's folder (or a stored result file), finished or not: `name`, `seed`, `fold`, `result`, `history`, `recipe`"
@@ -116,24 +120,22 @@ def train_seconds(self:Run):
     return float(self.history.seconds.sum()) if seconds is None else seconds
 
 # %% ../nbs/20_runs.ipynb #139c52a9
-def _interval(accuracy, n):
-    low, high = share_interval(round(accuracy*n), n)
-    return f'95 % interval {100*low:.1f} to {100*high:.1f} %'
-
 @patch(as_prop=True)
 def summary(self:Run):
     "The figures of a finished run, a line each"
     if not self.finished: return [self.state]
     confusion, m = self.result.get('confusion'), self.result['metrics']
-    if not confusion: return [f'{self.train_seconds:,.0f} s of training; no validation set, so no figure']
-    n = sum(map(sum, confusion))
-    lines = [f"accuracy {percent(m['accuracy_last'])} on {n:,} validation images ({_interval(m['accuracy_last'], n)})"]
+    lines = [] if confusion else ['no validation set']
+    if confusion:
+        n = sum(map(sum, confusion))
+        interval = interval_text(m['accuracy_last'], n)
+        lines = [f"accuracy {percent(m['accuracy_last'])} on {n:,} validation images ({interval})"]
     further = dict(balanced_accuracy='balanced accuracy', macro_f1='macro F1', calibration_error='calibration error')
     known = [f'{text} {percent(m[key])}' for key, text in further.items() if m.get(key) is not None]
     if known: lines.append(', '.join(known))
     test = self.result.get('test')
     if test: lines.append(f"test set: accuracy {percent(test['accuracy'])} on {test['n']:,} images "
-                          f"({_interval(test['accuracy'], test['n'])})")
+                          f"({interval_text(test['accuracy'], test['n'])})")
     return [*lines, f'{self.train_seconds:,.0f} s of training']
 
 # %% ../nbs/20_runs.ipynb #b5a4c41d
@@ -161,7 +163,8 @@ def load_runs(
     "The runs at `paths`, each once, in the order given"
     found = {}
     for p in map(user_path, paths):
-        inside = [d for d in sorted(p.iterdir()) if _is_run(d)] if p.is_dir() and not _is_run(p) else []
+        below = sorted(p.iterdir()) if p.is_dir() and not _is_run(p) else []
+        inside = [d for d in below if _is_run(d) and not _is_plan_of_folds(d)]
         for d in inside or [p]: found.setdefault(d.resolve(), d)
     if not found: raise InputError('no runs: name at least one run folder')
     return [Run(d) for d in found.values()]

@@ -106,7 +106,7 @@ def _folder_task(source, name=None, seed=None, minutes=20, **settings):
     check_minutes(minutes)
     settings = FolderSettings(**settings)
     if not settings.hold_out: raise InputError('hold_out=False leaves no validation set to compare trials on')
-    check_effect(settings, 'a sweep', 'tensorboard')
+    check_effect(settings, 'a sweep', 'test', 'tensorboard')
     def plan():
         recipe, collection = plan_training(source, minutes, settings)
         items = collection.items.loc[collection.items.split != 'test', ['path', 'label', 'split']]
