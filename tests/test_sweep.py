@@ -172,7 +172,7 @@ def opener(out, storage, rank):
     items, recipe = pd.DataFrame(dict(path=['a'], label=['b'], split=['train'])), replace(a_recipe(), drop_last=bool(rank))
     def plan():
         (out.parent/f'{k} ready {rank}').touch()
-        for _ in range(30000):
+        for _ in range(5000): # it may have ended
             if (out.parent/f"{k} ready {1 - rank}").exists(): break
             time.sleep(.001)
         return recipe, items

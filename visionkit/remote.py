@@ -76,7 +76,7 @@ def _update(fs, listed, folder, bars):
     with open(log, 'a', encoding='utf-8') as lines, TemporaryDirectory(dir=log.parent, prefix='.part-') as tmp:
         for part in progress_bar(parts, leave=False) if bars and parts else parts:
             _download(fs, {n: listed[n] for n in part}, folder, Path(tmp))
-            lines.write(''.join(f'\n{json.dumps([n, _version(listed[n])])}\n' for n in part))
+            lines.write(''.join(f'\n{json.dumps([n, _version(listed[n])])}' for n in part))
             lines.flush()
 
 # %% ../nbs/05_remote.ipynb #634ab148
