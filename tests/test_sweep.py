@@ -165,6 +165,29 @@ def test_a_lost_database_is_one_line(tmp_path):
     for ask in (lambda: tried.best_line, tried.table):
         with pytest.raises(InputError, match='study.db fails'): ask()
 
+def opener(out, storage, rank):
+    "Open sweeps at the same moments as the other worker, with another plan than it; print the plan that holds"
+    from visionkit.space import read_space
+    from visionkit.study import Task, open_sweep
+    items, recipe = pd.DataFrame(dict(path=['a'], label=['b'], split=['train'])), replace(a_recipe(), drop_last=bool(rank))
+    def plan():
+        (out.parent/f'{k} ready {rank}').touch()
+        for _ in range(5000): # it may have ended
+            if (out.parent/f"{k} ready {1 - rank}").exists(): break
+            time.sleep(.001)
+        return recipe, items
+    for k in range(10):
+        opened = open_sweep(Task(f'race{k}', 0, {}, plan), read_space(SPACE), storage, out)
+        opened.check_plan()
+        print(opened.recipe.drop_last)
+
+def test_two_plans_at_the_same_moment(tmp_path):
+    "The first worker to create the study stores its plan, and the other one takes it"
+    shared = f'sqlite:///{tmp_path}/study.db'
+    together(tmp_path, *((tmp_path/f'place{rank}', shared, rank) for rank in (0, 1)), target=opener)
+    first, second = ((tmp_path/f'out{i}').read_text() for i in (0, 1))
+    assert first == second and len(first.split()) == 10
+
 # The command
 
 def test_the_command_on_a_folder(shell, tmp_path):

@@ -6,6 +6,7 @@ from visionkit.plan import *
 from visionkit.recipe import *
 from visionkit.images import *
 from visionkit.copies import *
+from visionkit.remote import *
 from visionkit.sources import *
 from visionkit.data import *
 from visionkit.store import *

@@ -292,7 +292,8 @@ def cmd_scoreboard(args):
 def parser():
     "The command line, as an `argparse` parser"
     from visionkit import __version__
-    several = 'Several processes: torchrun --nproc-per-node N -m visionkit run NAME, or train FOLDER.'
+    several = ('A FOLDER can be in remote storage: s3://bucket/photos. '
+               'Several processes: torchrun --nproc-per-node N -m visionkit run NAME, or train FOLDER.')
     p = argparse.ArgumentParser('visionkit', description='Notebook-first vision experiments on fastai.', epilog=several)
     p.add_argument('--version', action='version', version=f'visionkit {__version__}')
     subs = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -334,6 +335,19 @@ def _fail(line, status=2):
     if first or first_to_fail(): _say(line, file=sys.stderr)
     return status
 
+# %% ../nbs/29_cli.ipynb #ba851afd
+def _copy_remote(args):
+    "Replace each URL of a folder among the arguments by the folder of its local copy"
+    def local(o):
+        if isinstance(o, list): return list(map(local, o))
+        if '://' not in str(o): return o
+        from visionkit.remote import fetch_folder
+        folder = fetch_folder(o, bars=sys.stdout.isatty() and not process_rank())
+        if not process_rank(): _say(f'local copy: {folder}', file=sys.stderr)
+        return str(folder)
+    places = 'folder', 'subject', 'test', 'images', 'files'
+    vars(args).update({k: local(v) for k, v in vars(args).items() if k in places})
+
 # %% ../nbs/29_cli.ipynb #ea8edfcf
 def main(
     argv=None, # words of the command line; None takes the shell's
@@ -344,6 +358,7 @@ def main(
     warnings.filterwarnings('ignore', message='.*torch.jit', category=FutureWarning) # caused by fastai's imports
     try:
         _check_launch(args)
+        _copy_remote(args)
         return args.f(args) or 0
     except InputError as e:
         # fastai adds a line before an error in a callback

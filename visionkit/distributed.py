@@ -95,8 +95,21 @@ def own_norms(
         place, _, last = name.rpartition('.')
         setattr(model.get_submodule(place), last, layer)
 
+def _running_statistics(model):
+    "The running means and variances of layers that take their statistics from the part of one process"
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)
+             and m.training and m.track_running_stats]
+    return [b for m in norms if not isinstance(m, nn.SyncBatchNorm) for b in (m.running_mean, m.running_var)]
+
+def _average(tensors):
+    "Replace each of `tensors` by its mean over all processes"
+    if not tensors: return
+    flat = torch.cat([t.flatten() for t in tensors])
+    dist.all_reduce(flat)
+    for t, total in zip(tensors, flat.split([t.numel() for t in tensors])): t.copy_(total.view_as(t)/process_count())
+
 def _copy_buffers(model):
-    "Let the running statistics of `model` be those of the first process"
+    "Let the buffers of `model` be those of the first process"
     for b in model.buffers(): dist.broadcast(b, 0)
 
 # %% ../nbs/10_distributed.ipynb #48c11fa7
@@ -139,6 +152,7 @@ class DataParallelTraining(Callback):
         loss = self.loss.detach().clone()
         dist.all_reduce(loss)
         self.learn.loss = loss/process_count()
+        _average(_running_statistics(self.model))
     def after_train(self):
         self.learn.model = self.parallel.module
         if self.recorder.train_metrics: self.metrics.map(_merge)

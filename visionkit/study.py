@@ -7,7 +7,7 @@ __all__ = ['Sweep']
 
 # %% ../nbs/27_study.ipynb #38c3a154
 import re, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
@@ -143,29 +143,49 @@ class Sweep:
         with storage_errors(self.storage.url): return self.study.get_trials(deepcopy=False)
 
 # %% ../nbs/27_study.ipynb #5c61f7f1
+store_seconds = 10 # that the worker which has created a study has for storing its plan
+
+def _load_study(storage, name):
+    "The study `name`; None if there is none yet"
+    optuna = get_optuna()
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=300)
+    with suppress(KeyError): return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+
+def _store_plan(storage, name, plan):
+    "The study `name`: with `plan` if this worker is the first to create it, else with the plan of the first"
+    optuna, deadline = get_optuna(), time.time()
+    try: optuna.create_study(study_name=name, storage=storage, direction='maximize')
+    except optuna.exceptions.DuplicatedStudyError: deadline += store_seconds
+    study = _load_study(storage, name)
+    while 'plan' not in study.user_attrs and time.time() < deadline: time.sleep(.1)
+    if 'plan' not in study.user_attrs: study.set_user_attr('plan', plan) # the first one may have been killed
+    return study
+
+# %% ../nbs/27_study.ipynb #8de1e0ed
 def _stored_plan(study, asked):
     "The plan of `study`, of the same settings and search space as `asked`; None if there is none yet"
-    plan = study.user_attrs.get('plan')
+    plan = study and study.user_attrs.get('plan')
     other = [k for k in asked if plan and plan[k] != asked[k]]
     if other:
         raise InputError(f'the sweep {study.study_name} has a different value for its {other[0]}: use the same to '
                          'resume it, or choose another name')
     return plan
 
-def _plan_of(study, task, space, folder):
-    "(recipe, table of images or None) of `study`; the first worker stores them"
+def _join(storage, task, space, folder):
+    "(study, recipe, table of images or None); the first worker stores its plan for all"
     asked, table = {'settings': task.settings, 'search space': to_json(space)}, folder/'items.csv'
+    study = _load_study(storage, folder.name)
     plan = _stored_plan(study, asked)
     listed = plan and table.exists()
     recipe, items = (None, read_table(table, 'path', 'label', 'split')) if listed else task.plan()
-    plan = plan or _stored_plan(study, asked) # another worker may have stored one in the meantime
-    if plan and items is not None: recipe = from_json(plan['recipe']) # a plan depends on the machine
-    check_space(space, recipe)
     rows = None if items is None else fingerprint(items.values.tolist())
-    if plan and plan['items'] != rows: raise InputError(f'{task.name}: other images than those of its first worker')
+    if not plan:
+        check_space(space, recipe)
+        study = _store_plan(storage, folder.name, dict(asked, items=rows, recipe=to_json(recipe)))
+        plan = _stored_plan(study, asked)
+    if plan['items'] != rows: raise InputError(f'{task.name}: other images than those of its first worker')
     if items is not None and not listed: write_table(items, table)
-    if not plan: study.set_user_attr('plan', dict(asked, items=rows, recipe=to_json(recipe)))
-    return recipe, items
+    return study, recipe if items is None else from_json(plan['recipe']), items # a plan depends on the machine
 
 # %% ../nbs/27_study.ipynb #2afe9f8f
 def open_sweep(task, space, storage, out):
@@ -174,22 +194,19 @@ def open_sweep(task, space, storage, out):
     folder = user_path(out, 'out')/'sweeps'/f'{task.name}-{task.seed}'
     check_outputs(folder/'trials.csv')
     folder.mkdir(parents=True, exist_ok=True)
-    optuna = get_optuna()
+    get_optuna()
     from sqlalchemy.engine import URL
     url = storage or URL.create('sqlite', database=str(folder.resolve()/'study.db'))
     with FileLock(folder.resolve()/'.lock'), storage_errors(url):
         storage = open_storage(url)
-        study = optuna.create_study(
-            storage=storage, study_name=folder.name, direction='maximize', load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=300))
-        recipe, items = _plan_of(study, task, space, folder)
+        study, recipe, items = _join(storage, task, space, folder)
     if items is not None: items['is_valid'] = items.split == 'valid'
     return Sweep(folder, storage, study, recipe, space, task.seed, items)
 
 # %% ../nbs/27_study.ipynb #05df80ca
 @patch
 def check_plan(self:Sweep):
-    "Refuse to train beside another plan, of a worker that stored its own at the same moment"
+    "Refuse to train beside another plan, of a worker that paused before it stored its own"
     own = self.recipe.recipe_hash
     if from_json(self.study.user_attrs['plan']['recipe']).recipe_hash != own:
         raise InputError(f'another worker of {self.study.study_name} has stored another plan: run the same line again')
