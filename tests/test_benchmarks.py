@@ -1,14 +1,21 @@
 "The benchmarks run, in a small form: what they write has the figures that the page on benchmarks draws."
-import json, os, subprocess, sys
+import json, os, runpy, sys
 from pathlib import Path
 import pytest
+from warm import capture
 
 ROOT = Path(__file__).resolve().parent.parent
 
+def benchmark(name, *words):
+    "Run a benchmark as Python runs a file"
+    file = str(ROOT/'benchmarks'/f'{name}.py')
+    sys.argv[:] = file, *words
+    sys.path[0] = str(ROOT/'benchmarks')
+    runpy.run_path(file, run_name='__main__')
+
 def run(name, *words):
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run([sys.executable, ROOT/'benchmarks'/f'{name}.py', *words], capture_output=True, text=True,
-                          env=env, timeout=900)
+    done = capture(benchmark, name, *words, environ=env, timeout=900)
     assert not done.returncode, done.stderr[-2000:]
     return done.stdout
 

@@ -1,9 +1,10 @@
 "The check of stored outputs: a stale page, a page that fails, and what may differ."
-import subprocess, sys
+from functools import partial
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 import check_outputs
 from check_outputs import main, missing, text
+from warm import job
 
 def stream(shown, name='stdout'): return new_output('stream', name=name, text=shown)
 
@@ -17,12 +18,15 @@ def page(tmp_path):
         return tmp_path/name
     return write
 
-def shell(*words):
-    "(exit status, output) of the tool as a command, with what its processes print"
-    ended = subprocess.run([sys.executable, check_outputs.__file__, *map(str, words)], capture_output=True, text=True)
-    return ended.returncode, ended.stdout
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    "A function that runs the tool; it returns the exit status and what its processes print"
+    log = tmp_path/'log'
+    monkeypatch.setattr(check_outputs, 'job', partial(job, files=(log, log)))
+    def run(*words): return main([*map(str, words)]), log.read_text()
+    return run
 
-def test_stale_and_failing_pages_are_named(page):
+def test_stale_and_failing_pages_are_named(page, shell):
     kept = page('kept.ipynb', cell(stream('7 images\n'), source='print(7, "images")'))
     stale = page('stale.ipynb', cell(source='n = 8'), cell(stream('7 images\n'), source='print(n, "images")'))
     fails = page('fails.ipynb', cell(source='1/0'))

@@ -3,7 +3,8 @@ import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 from PIL import Image
-from conftest import MAIN
+from visionkit.cli import main
+from warm import capture, job, script
 
 def fails(done, *words):
     "Exit status 2, one line, no traceback"
@@ -94,17 +95,20 @@ def test_not_a_run(shell, tmp_path):
     fails(shell('report', tmp_path))
     fails(shell('evaluate', tmp_path, tmp_path), 'no finished run')
 
+def listening(words):
+    "The command in a process that SIGINT reaches, also if a shell in the background, which ignores it, runs the tests"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return main(words)
+
 def test_interrupt_and_resume(shell, tmp_path):
-    words = [sys.executable, '-c', MAIN, 'run', 'digits']
-    # A shell that runs tests in the background has SIGINT ignored, and its children inherit that
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                               preexec_fn=listen)
+    errors = tmp_path/'errors'
+    process = job(listening, ['run', 'digits'], cwd=tmp_path, files=(os.devnull, errors))
+    process.start()
     history = tmp_path/'runs'/'digits-0'/'history.csv'
-    while not history.exists() and process.poll() is None: time.sleep(.1)
-    process.send_signal(signal.SIGINT)
-    error = process.communicate()[1]
-    assert process.returncode == 130 and 'run the same line again' in error
+    while not history.exists() and process.is_alive(): time.sleep(.1)
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 130 and 'run the same line again' in errors.read_text()
     before = history.read_text().splitlines()
     assert 2 <= len(before) < 31
     assert shell('run', 'digits').returncode == 0
@@ -177,7 +181,7 @@ def test_a_recipe_of_ones_own_in_place_of_another():
     code = ("from visionkit.plan import *; from visionkit.recipe import *; "
             "mine = register(Recipe('digits', 'mine', 'digits', ImageSet('digits'), Spec('nn'), 0, (Stage(),))); "
             "assert get_recipe('digits') is mine and len(recipes()) > 20")
-    subprocess.run([sys.executable, '-c', code], check=True)
+    assert capture(script, code).returncode == 0
 
 @pytest.fixture
 def no_training(monkeypatch):
@@ -188,7 +192,6 @@ def no_training(monkeypatch):
 @pytest.fixture
 def command(capsys, tmp_path, monkeypatch):
     "Run a command in this process; returns (exit status, standard output, standard error)"
-    from visionkit.cli import main
     monkeypatch.chdir(tmp_path)
     def run(*words):
         status = main(list(map(str, words)))

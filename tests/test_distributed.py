@@ -1,7 +1,7 @@
 "Two processes train as one, on the same images: curve, kills, resume, one writer, one decoding."
 import json, os, shutil, subprocess, sys, time
 import pandas as pd, pytest
-from warm import capture
+from warm import capture, module, script
 from visionkit.cli import main
 
 CURVE = '''
@@ -50,20 +50,15 @@ store._write_rows = write
 if status := main(): sys.exit(status)
 '''
 
-TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-ACCELERATE = [sys.executable, '-m', 'accelerate.commands.accelerate_cli', 'launch', '--multi_gpu',
+TORCHRUN = ['torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+ACCELERATE = ['accelerate.commands.accelerate_cli', 'launch', '--multi_gpu',
               '--num_processes', '2', '--main_process_port', '0']
 WORDS = 'train photos --epochs 3 --arch shufflenet_v2_x0_5 --weights none --size 32'.split()
 
 def launch(launcher, *words, cwd, **env):
-    "Run a launcher's line to its end, five minutes at most"
+    "Run a launcher's line to its end, five minutes at most; the processes that it starts are new ones"
     env = {**os.environ, 'VISIONKIT_CACHE': str(cwd/'cache'), **env}
-    return subprocess.run([*launcher, *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
-
-def script(code, *words):
-    "Run `code` as Python would"
-    sys.argv[1:] = words
-    exec(code, dict(__name__='__main__'))
+    return capture(module, *launcher, *map(str, words), cwd=cwd, environ=env, timeout=300)
 
 def two(code, words, env):
     "Run `code` in two processes as torchrun would, forked from this one, which has imported torch already"
@@ -219,7 +214,7 @@ def test_two_hosts(hosts):
     "The same line on both, each with a cache of its own; the first host alone has the run"
     started = []
     for i, (name, end, folder) in enumerate(hosts):
-        command = ['ip', 'netns', 'exec', name, *TORCHRUN[:3], '--nnodes', '2', '--node-rank', str(i),
+        command = ['ip', 'netns', 'exec', name, sys.executable, '-m', TORCHRUN[0], '--nnodes', '2', '--node-rank', str(i),
                    '--nproc-per-node', '1', '--master-addr', '10.123.0.1', '--master-port', '29500',
                    '-m', 'visionkit', 'run', 'digits', '--smoke']
         env = {**os.environ, 'VISIONKIT_CACHE': str(folder/'cache'), 'GLOO_SOCKET_IFNAME': end}

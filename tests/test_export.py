@@ -6,6 +6,7 @@ import numpy as np, onnx, onnxruntime, pytest, torch
 from fastai.vision.learner import create_body, create_head
 from PIL import Image
 from torch import nn
+from warm import capture, script
 import visionkit.export as room
 from visionkit.all import (CenterResize, InputError, Spec, export_run, get_recipe, get_source, n_params, named,
                            network, predict, recipes, register, registry, reproduce, save_weights, to_json)
@@ -109,7 +110,7 @@ def test_program_of_torch(run, tmp_path):
     code = ("import sys, json, torch; sys.modules['visionkit'] = None; about = {'visionkit.json': ''}\n"
             "m = torch.export.load(sys.argv[1], extra_files=about).module()\n"
             "print(m(torch.zeros(3, 8, 8, 1, dtype=torch.uint8)).shape[1], json.loads(about['visionkit.json'])['mode'])")
-    shown = subprocess.run([sys.executable, '-c', code, tmp_path/'m.pt2'], capture_output=True, text=True)
+    shown = capture(script, code, str(tmp_path/'m.pt2'))
     assert shown.stdout.split() == ['10', 'L'], shown.stderr
 
 # The cell of the page that needs numpy, Pillow and onnxruntime alone

@@ -1,10 +1,11 @@
 "A model of one's own folder: what it looks at, plans, refuses, and leaves."
-import os, shutil, signal, subprocess, sys, time
+import os, shutil, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from safetensors.torch import load_file
+from warm import capture, job
 import visionkit.capacity, visionkit.folder
 from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
 from visionkit.cli import main
@@ -15,7 +16,7 @@ from visionkit.inference import predict
 from visionkit.noise import read_issues
 from visionkit.recipe import LoadWeights
 
-TINY = dict(epochs=1, size=32, arch='resnet18', weights='none', bars=False)
+TINY = dict(epochs=1, size=32, arch='shufflenet_v2_x0_5', weights='none', bars=False)
 
 def picture(path, color, seed, size=(40, 30)):
     "A photograph of noise around a colour, so that classes can be learned"
@@ -152,18 +153,19 @@ def test_the_same_words_go_on_and_others_are_refused(tmp_path, photos):
     assert (run.path/'result.json').stat().st_mtime_ns == stamp
     with pytest.raises(InputError, match='with other settings'): train_folder(photos, out=tmp_path/'runs', **{**TINY, 'epochs': 2})
 
+def train_folder_in(photos, out, words):
+    train_folder(photos, out=out, **words)
+
 def test_killed_it_goes_on_to_the_same_weights(tmp_path, photos):
-    code = ('import sys; from visionkit.folder import train_folder; '
-            'train_folder(sys.argv[1], out=sys.argv[2], epochs=6, size=32, arch="resnet18", weights="none", bars=False)')
-    whole = [sys.executable, '-c', code, str(photos)]
-    subprocess.run([*whole, str(tmp_path/'whole')], check=True, capture_output=True)
-    process = subprocess.Popen([*whole, str(tmp_path/'killed')], stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith('epoch 3'): break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path/'killed'/'photos-0'/'result.json').exists()
-    subprocess.run([*whole, str(tmp_path/'killed')], check=True, capture_output=True)
+    words, log = {**TINY, 'epochs': 6}, tmp_path/'log'
+    assert capture(train_folder_in, photos, tmp_path/'whole', words).returncode == 0
+    process = job(train_folder_in, photos, tmp_path/'killed', words, files=(log, tmp_path/'errors'))
+    process.start()
+    while process.is_alive() and not (log.exists() and 'epoch 3' in log.read_text()): time.sleep(.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (tmp_path/'killed'/'photos-0'/'result.json').exists()
+    assert capture(train_folder_in, photos, tmp_path/'killed', words).returncode == 0
     a, b = (load_file(tmp_path/d/'photos-0'/'model.safetensors') for d in ('whole', 'killed'))
     assert all(torch.equal(a[k], b[k]) for k in a)
 

@@ -2,14 +2,13 @@
 
 `python tests/test_gold.py` records tests/gold.json anew, or with a word one part: `figures` after a new result, `weights`
 on another machine. Where another part changes, the commit says why."""
-import hashlib, json, os, re, subprocess, sys, tempfile
+import hashlib, json, os, re, sys, tempfile
 from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file
-from conftest import MAIN
+from conftest import main # it puts tools/ on the path
 from warm import capture
 from visionkit.all import Predictions, corrupt, diagnose, noise_matrix, recipes, scoreboard, simulated_preds
-from visionkit.cli import main
 
 GOLD = Path(__file__).with_name('gold.json')
 COMMANDS = 'list fetch train run sweep report evaluate predict export inspect labels scoreboard'.split()
@@ -153,7 +152,7 @@ def test_diagnoses(gold, part, cases):
 def help_text(*words):
     "What `--help` prints, as one line; from Python 3.13 on a short option no longer repeats its argument"
     env = dict(os.environ, COLUMNS='500', NO_COLOR='1')
-    done = subprocess.run([sys.executable, '-c', MAIN, *words, '--help'], env=env, capture_output=True, text=True)
+    done = capture(main, [*words, '--help'], environ=env)
     text = ' '.join(done.stdout.split())
     return re.sub(r'(-\w) [A-Z]+, (--\w+ [A-Z]+)', r'\1, \2', text)
 

@@ -1,7 +1,7 @@
 "A run killed at any moment and started again by the same line ends as one undisturbed: weights, history, bit for bit."
-import os, platform, subprocess, sys
+import os, platform, sys
 import pandas as pd, pytest
-from warm import capture
+from warm import capture, script
 from safetensors.torch import load_file
 
 # One training in four stages; `when` says where this process kills itself
@@ -50,12 +50,7 @@ with learn.no_bar(), learn.no_logging(): learn.fit_stages(stages, dls_at, out=ou
 save_weights(learn.model, Path(out)/'model.safetensors')
 '''
 
-def script(*words):
-    "Run `TRAIN` as Python would"
-    sys.argv[1:] = words
-    exec(TRAIN, dict(__name__='__main__'))
-
-def train(out, when='never'): return capture(script, str(out), when)
+def train(out, when='never'): return capture(script, TRAIN, str(out), when)
 
 def history(out): return pd.read_csv(out/'history.csv').drop(columns='seconds')
 
@@ -101,16 +96,17 @@ for write in (lambda f: save_weights(nn.Linear(999, 9), f), lambda f: write_hist
               lambda f: Predictions.from_learner(learn).to_csv(f), lambda f: html_report(out/'whole', f)):
     learn.remove_cb(ProgressCallback)
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
-    try: print('written', write(out/'kept'/'file'))
-    except Exception as e: print(f'{type(e).__name__} {e}')
+    try: line = f'written {write(out/"kept"/"file")}'
+    except Exception as e: line = f'{type(e).__name__} {e}'
     finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(line)
 print([p.name for p in (out/'kept').iterdir() if p.name.startswith('.') and p.name != '.lock'])
 '''
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='no limit on the size of a file')
 def test_no_room_for_a_file(tmp_path):
     "Whatever room there is, one line names the file; the same for each file that the project writes"
-    done = subprocess.run([sys.executable, '-c', FULL, str(tmp_path)], capture_output=True, text=True)
+    done = capture(script, FULL, str(tmp_path))
     assert done.returncode == 0, done.stderr
     *errors, left = done.stdout.splitlines()
     assert len(errors) > 6 and left == '[]'
@@ -147,7 +143,6 @@ def test_memory_is_kept():
     used = resident()
     del x
     print(used - resident())"""
-    freed = lambda **env: int(subprocess.run([sys.executable, '-c', code], env={**os.environ, **env},
-                                             capture_output=True, text=True).stdout)
+    freed = lambda **env: int(capture(script, code, environ={**os.environ, **env}).stdout)
     assert freed() < 50e6
     assert freed(VISIONKIT_REUSE_MEMORY='0') > 150e6  # 200 MB given back

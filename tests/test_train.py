@@ -1,10 +1,11 @@
 "Training as it is used: interrupted, resumed, beside other runs, with callbacks of all sorts, and by mistake."
-import importlib, os, subprocess, sys, warnings
+import importlib, os, sys, warnings
 from types import ModuleType
 from pathlib import Path
 import pandas as pd, pytest, torch
 from fastai.vision.all import *
-from conftest import MAIN
+from warm import capture
+from visionkit.cli import main
 from visionkit.all import *
 from visionkit.checkpoint import plain
 
@@ -475,6 +476,6 @@ def test_home(make, monkeypatch, tmp_path):
 @pytest.mark.parametrize('name', ['VISIONKIT_CACHE', 'VISIONKIT_ARCHIVES'])
 def test_home_of_nobody(name, tmp_path):
     env = {**os.environ, 'VISIONKIT_CACHE': str(tmp_path), 'VISIONKIT_ARCHIVES': '', name: '~nobody-here/data'}
-    done = subprocess.run([sys.executable, '-c', MAIN, 'fetch', 'mnist'], capture_output=True, text=True, env=env)
+    done = capture(main, ['fetch', 'mnist'], environ=env)
     assert done.returncode == 2 and done.stderr.startswith(f"visionkit: {name}='~nobody-here/data'"), done.stderr
     assert len(done.stderr.splitlines()) == 1
