@@ -40,6 +40,12 @@ def _hold_out(items, splitter):
     held = set(first.group.iloc[valid])
     return items.split.mask((items.split == 'train') & items.group.isin(held), 'valid')
 
+def _with_valid(items, valid_pct, seed):
+    "The splits, with a validation set of as many images as classes at least"
+    if 'valid' in set(items.split): return items.split
+    first = items[items.split == 'train'].drop_duplicates('group')
+    return _hold_out(items, StratifiedSplitter(max(valid_pct, first.label.nunique()/max(len(first), 1)), seed))
+
 # %% ../nbs/24_collection.ipynb #09440106
 def _copy_groups(items):
     "A number for each image, the same for exact copies"
@@ -164,7 +170,7 @@ def collect(
     _check_classes(items, source)
     items['group'] = _copy_groups(items)
     items, n_leaks = _without_leaks(items)
-    if 'valid' not in set(items.split): items['split'] = _hold_out(items, StratifiedSplitter(valid_pct, seed))
+    items['split'] = _with_valid(items, valid_pct, seed)
     _check_trained(items, source)
     notes = _notes(items, len(bad), n_leaks)
     columns = ['path', 'label', 'split', 'height', 'width', 'grey', 'group']

@@ -117,16 +117,13 @@ def _stratify(items, draw, label, within=None):
 # %% ../nbs/06_data.ipynb #2288e328
 @dataclass(frozen=True)
 class StratifiedSplitter:
-    "A validation set of `valid_pct` of each class, of one image a class at least; the same for a `seed`, in any order"
+    "A validation set of `valid_pct` of the images of each class; the same paths for the same `seed`, in any order"
     valid_pct:float=.2 # share of the validation set, between 0 and 1
     seed:int=42
     within:str=None # divide only this folder's class folders and leave all others out: 'training' leaves out a test set
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
-        def draw(i, y):
-            few = self.valid_pct*len(y) < len(set(y)) <= len(y)/2
-            size = len(set(y)) if few else float(self.valid_pct)
-            return train_test_split(i, test_size=size, random_state=self.seed, stratify=y)
+        draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
         return _stratify(items, draw, self.label, self.within)
 
 # %% ../nbs/06_data.ipynb #b32ead08

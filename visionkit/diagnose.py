@@ -43,7 +43,8 @@ class Diagnosis:
     def to_json(self):
         "The content of `noise.json`"
         number = lambda x: None if np.isnan(x) else round(float(x), 5)
-        return dict(kind=self.kind, rate=number(self.rate), interval=[number(x) for x in self.interval],
+        return dict(summary=str(self).splitlines()[0], kind=self.kind, rate=number(self.rate),
+                    interval=[number(x) for x in self.interval],
                     classes=self.vocab, matrix=np.round(self.matrix, 5).tolist(),
                     pairs=[[t, g, number(s)] for t, g, s in self.pairs], evidence=self.evidence,
                     n=self.n, seconds=self.seconds)

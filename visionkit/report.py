@@ -18,7 +18,6 @@ from .figures import *
 from .confusion import class_figures, confused_pairs, confusion_frame, interval_text, plot_confusion
 from .pictures import thumbnail
 from .pages import *
-from .noise import read_issues
 from .inspection import inspection_counts
 from .runs import *
 
@@ -172,17 +171,16 @@ def _worst(run):
 # %% ../nbs/21_report.ipynb #0618ec52
 def _labels(run):
     "What networks say of labels that they were not trained on, where the run's folder holds it"
-    if not run.path.is_dir() or not (run.path/'noise.json').exists(): return []
-    diagnosis, issues = read_issues(run.path)
+    if not (found := run.label_issues()): return []
+    summary, evidence, issues = found
     marked, thumbs = issues[issues.verdict.isin(['relabel', 'look'])], _pictures(run, 'thumbs.json')
     rows = [(_embedded(thumbs.get(r.path), r.path) or '', r.path, r.given, r.suggested, percent(r.score, 1), r.verdict)
             for r in marked.head(25).itertuples()]
     head = ['image', 'path', 'given', 'suggested', 'probably wrong', 'verdict']
     none = h.P('No label is marked. The least probable ones are among the top losses.')
     table = html_table(head, rows, (4,)) if rows else none
-    first, *evidence = str(diagnosis).split('\n- ')
     more = f' The first 25 of {len(marked):,}; all are in issues.csv.' if len(marked) > 25 else ''
-    return [h.H3('Labels'), h.P(f'{first}. Each is judged by a network that was not trained on it.{more}'),
+    return [h.H3('Labels'), h.P(f'{summary}. Each is judged by a network that was not trained on it.{more}'),
             h.Ul(*map(h.Li, evidence)), table]
 
 def _inspection(run):

@@ -138,6 +138,17 @@ def summary(self:Run):
                           f"({interval_text(test['accuracy'], test['n'])})")
     return [*lines, f'{self.train_seconds:,.0f} s of training']
 
+# %% ../nbs/20_runs.ipynb #e1142a5c
+@patch
+def label_issues(self:Run):
+    "(summary, evidence, table) of the labels, where the run's folder holds a diagnosis; None elsewhere"
+    if not self.path.is_dir() or not (self.path/'noise.json').exists(): return
+    about = read_json(self.path/'noise.json')
+    table = read_table(self.path/'issues.csv', *'path given suggested score verdict'.split())
+    try: return str(about['summary']), list(map(str, about['evidence'])), table.assign(score=table.score.astype(float))
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(f'{self.path}: the diagnosis of its labels is damaged; diagnose them again') from e
+
 # %% ../nbs/20_runs.ipynb #b5a4c41d
 @patch(as_prop=True)
 def published(self:Run):
