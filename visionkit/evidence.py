@@ -39,9 +39,9 @@ class Limits:
     uneven = .12 # see `unevenness`: above, wrong labels prefer some classes
     even = .6 # share of the floor by implausible labels: mostly .9 of uniform noise, .5 of pairs or random rows
     relabel = .9 # probability of a suggested label, at the lower end of the interval: nine in ten were wrong labels
-    # Probability of a label below which it is worth a look, if some are wrong, but the kind is unknown: of such rows of
-    # `benchmarks/labels.py` with uniform noise three in four are wrong, and they are four in five of the wrong ones
-    look = .1
+    # Odds of a label to the suggestion below which it is worth a look, if the kind is unknown: of such rows of
+    # `benchmarks/labels.py` with uniform noise four in five are wrong, and they are three in four of the wrong ones
+    look = .2
 
 # %% ../nbs/16_evidence.ipynb #evid0010
 def calibrated(

@@ -73,8 +73,9 @@ def _verdicts(diagnosis, given, post, sure):
     differs, p_given = post.argmax(1) != given, post[np.arange(len(given)), given]
     if diagnosis.kind == 'random': return np.full(len(given), 'cannot tell')
     if diagnosis.kind != 'unknown': return np.where(differs, np.where(sure, 'relabel', 'look'), 'keep')
-    # Many labels that differ, in a set without a certain error, may be those of hard images
-    if differs.mean() > Limits.clean: differs &= (p_given < Limits.look) & (diagnosis.interval[0] > 0)
+    if diagnosis.interval[1] == 1: differs &= False # the networks are too weak
+    # Where few differ, all are worth a look; where many do, most may be of hard images
+    elif differs.mean() > Limits.clean: differs &= p_given < Limits.look*post.max(1)
     return np.where(differs, 'look', 'cannot tell')
 
 # %% ../nbs/17_noise.ipynb #f0d342c9
