@@ -91,10 +91,11 @@ def _fitted_title(parts, width, **font):
 
 def image_grid(
     images, # PIL images or arrays, as many as titles; an iterator will do: one is held at a time
-    titles, # the title of each, a tuple of parts
+    titles, # the title of each, a text or a tuple of parts
     width:float=2., # of an image, in inches
 ):
     "The images in three columns, in five from ten images on, each under its title; returns the figure"
+    titles = [(t,) if isinstance(t, str) else t for t in titles]
     cols = 3 if len(titles) <= 9 else 5
     texts, fonts = drawable(part for parts in titles for part in parts)
     font = dict(fontsize=9, fontfamily=fonts)
