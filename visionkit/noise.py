@@ -71,11 +71,11 @@ def _posteriors(probs, given, diagnosis, forward):
 def _verdicts(diagnosis, given, post, sure):
     "A verdict a row; `sure`: of which rows the suggestion is certain"
     differs, p_given = post.argmax(1) != given, post[np.arange(len(given)), given]
-    if diagnosis.kind == 'random': return np.full(len(given), 'cannot tell')
+    weak = diagnosis.kind == 'unknown' and diagnosis.interval[1] == 1
+    if weak or diagnosis.kind == 'random': return np.full(len(given), 'cannot tell')
     if diagnosis.kind != 'unknown': return np.where(differs, np.where(sure, 'relabel', 'look'), 'keep')
-    if diagnosis.interval[1] == 1: differs &= False # the networks are too weak
     # Where few differ, all are worth a look; where many do, most may be of hard images
-    elif differs.mean() > Limits.clean: differs &= p_given < Limits.look*post.max(1)
+    if differs.mean() > Limits.clean: differs &= p_given < Limits.look*post.max(1)
     return np.where(differs, 'look', 'cannot tell')
 
 # %% ../nbs/17_noise.ipynb #f0d342c9
