@@ -1,5 +1,6 @@
 "Two processes train as one, on the same images: curve, kills, resume, one writer, one decoding."
 import json, os, shutil, subprocess, sys, time
+from pathlib import Path
 import pandas as pd, pytest
 from warm import capture, module, script
 from visionkit.cli import main
@@ -146,6 +147,17 @@ def test_killed_twice(undisturbed, photos, tmp_path):
     assert sorted(killed[:2]) == ['0 killed', '1 killed'] and killed[2:] == ['1 killed']
     assert '0 writes' in log and '1 writes' not in log
     assert sum('decodes' in l for l in log) == 1 # the training images; the 48 others are too few for a file
+
+def test_predictions_are_those_of_one_process(undisturbed):
+    "Each validation image once, and as one process predicts it by the same weights"
+    from visionkit.inference import evaluate
+    items = pd.read_csv(undisturbed/'items.csv', dtype=str)
+    one = evaluate(undisturbed, items.loc[items.split == 'valid', ['path', 'label']].reset_index(drop=True)).df
+    two = pd.read_csv(undisturbed/'predictions.csv', dtype=dict(true=str, pred=str))
+    for table in (one, two): table.index = ['/'.join(Path(p).parts[-2:]) for p in table.path]
+    assert two.index.is_unique and sorted(two.index) == sorted(one.index)
+    one = one.loc[two.index]
+    assert (one.pred == two.pred).all() and one.p_true.to_numpy() == pytest.approx(two.p_true.to_numpy(), abs=1e-6)
 
 def same_run(ours, theirs):
     from safetensors.torch import load_file
