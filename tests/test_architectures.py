@@ -222,3 +222,7 @@ def test_a_shared_first_layer_is_no_match():
     ours = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Conv2d(64, 32, 1), nn.Flatten(), nn.Linear(32, 2))
     theirs = {f'other.{k}': v for k, v in network('vgg11').state_dict().items()}
     with pytest.raises(InputError, match='none of these weights fits'): load_body(ours, theirs)
+
+def test_a_classifier_behind_a_normalisation():
+    "timm's `NormLinear` holds the layer with the weights"
+    assert [l.out_features for l in room.classifier_layers(network('levit_128s', 5))] == [5, 5]

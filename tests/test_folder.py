@@ -282,6 +282,11 @@ def test_a_dry_run_has_the_plan_of_the_folds(tmp_path, photos, monkeypatch, caps
     assert not main(['train', str(photos), *words]) and plans == [(3, 3)]
     assert 'nothing was written' in capsys.readouterr().out
 
+def test_a_dry_run_makes_no_sweep(photos, monkeypatch, capsys):
+    monkeypatch.setattr(visionkit.folder, 'found_rate', None)
+    words = '--find-lr --epochs 2 --size 32 --arch resnet18 --weights none --dry-run'.split()
+    assert not main(['train', str(photos), *words]) and 'nothing was written' in capsys.readouterr().out
+
 def test_label_files_in_the_way_are_found_before_cross_validation(tmp_path, photos, monkeypatch, capsys):
     monkeypatch.setattr(visionkit.folder, 'train_folds', None)
     (tmp_path/'runs'/'photos-0-folds'/'issues.csv').mkdir(parents=True)
