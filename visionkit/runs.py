@@ -125,7 +125,7 @@ def summary(self:Run):
     "The figures of a finished run, a line each"
     if not self.finished: return [self.state]
     confusion, m = self.result.get('confusion'), self.result['metrics']
-    lines = [] if confusion else ['no validation set']
+    lines = ['no validation set']
     if confusion:
         n = sum(map(sum, confusion))
         interval = interval_text(m['accuracy_last'], n)
