@@ -3,16 +3,21 @@ import os, shutil, signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
+from fastai.vision.all import Learner, accuracy
 from PIL import Image
 from safetensors.torch import load_file
 from warm import capture, job
-import visionkit.capacity, visionkit.folder
+import visionkit.capacity, visionkit.folder, visionkit.learner
 from visionkit.budget import Budget, Costs, choose, plan_seconds, stages_for
+from visionkit.cache import CachedDL
 from visionkit.cli import main
 from visionkit.collection import collect
 from visionkit.core import InputError
+from visionkit.data import image_block
 from visionkit.folder import FolderSettings, plan_training, train_folder, train_folds
 from visionkit.inference import predict
+from visionkit.models import trunk_net
+from visionkit.plan import Stage
 from visionkit.recipe import LoadWeights
 
 TINY = dict(epochs=1, size=32, arch='shufflenet_v2_x0_5', weights='none', bars=False)
@@ -144,6 +149,17 @@ def test_a_run_that_moved_predicts_without_its_images(tmp_path, photos):
     moved = Path(shutil.move(run.path, tmp_path/'elsewhere'))
     shutil.rmtree(photos)
     assert predict(moved, [image], top=2).equals(before)
+
+def test_predict_leaves_no_cache_of_the_images(tmp_path, photos, monkeypatch):
+    run = train_folder(photos, out=tmp_path/'runs', **TINY)
+    monkeypatch.setenv('VISIONKIT_CACHE', str(tmp_path/'cache'))
+    assert len(predict(run.path, [photos]*3)) == 144 and not any(f.is_file() for f in (tmp_path/'cache').rglob('*'))
+
+def test_predict_takes_the_run_of_a_learner_with_batches_of_four(tmp_path, photos):
+    dls = image_block(32).dataloaders(photos, bs=4, dl_type=CachedDL)
+    learn = Learner(dls, trunk_net(3, 2, 4), metrics=accuracy)
+    with learn.no_bar(): learn.fit_stages(Stage(epochs=1), out=tmp_path/'mine')
+    assert list(predict(tmp_path/'mine', [photos/'red'/'0.png'], model=trunk_net(3, 2, 4)).columns) == ['path', 'pred', 'p']
 
 def test_the_same_words_go_on_and_others_are_refused(tmp_path, photos):
     run = train_folder(photos, out=tmp_path/'runs', **TINY)

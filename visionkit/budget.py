@@ -30,15 +30,15 @@ class Costs:
     def at(self, size): return self.train[0] + self.train[1]*size**2
     def valid_at(self, size): return self.valid[0] + self.valid[1]*size**2
 
-def _seconds(f, times=3):
-    "The shortest of a few calls; the first, which also prepares, does not count"
-    spent = []
-    for _ in range(times):
-        began = time.perf_counter()
+def _seconds(f, least):
+    "Mean time of a call, over `least` seconds and two calls or more; the first, which also prepares, does not count"
+    def call():
         f()
         if torch.cuda.is_available(): torch.cuda.synchronize()
-        spent.append(time.perf_counter() - began)
-    return min(spent[1:])
+        return time.perf_counter()
+    began, ends = call(), []
+    while len(ends) < 2 or ends[-1] - began < least: ends.append(call())
+    return (ends[-1] - began)/len(ends)
 
 def _line(sizes, seconds):
     "(base, slope) of the line through two points of (size², seconds)"
@@ -64,9 +64,11 @@ def measure(
     sizes=(96, 192), # pixels; two, or one twice for a network that takes one size only
     bs:int=32, # images a step
     n_in:int=3, # channels of the images
+    seconds:float=4., # to spend on steps: the longer, the less a busy moment counts
 )->Costs:
     "What an image costs on this machine, from a few steps at two sizes and the decoding of a few images"
     device, dtype = default_device(), fast_dtype()
+    if device.type == 'cpu': reuse_memory() # as `fit_stages` does: a step takes a quarter less
     model = deepcopy(model).to(device, memory_format=fast_layout(model))
     def batch(size): return torch.rand(bs, n_in, size, size, device=device).to(memory_format=fast_layout(model))
     def step(x):
@@ -75,9 +77,9 @@ def measure(
     def look(x):
         with torch.no_grad(): model(x)
     batches = [batch(s) for s in sizes]
-    train = [_seconds(partial(step, x))/bs for x in batches]
+    train = [_seconds(partial(step, x), seconds/4)/bs for x in batches]
     model.eval()
-    valid = [_seconds(partial(look, x))/bs for x in batches]
+    valid = [_seconds(partial(look, x), seconds/4)/bs for x in batches]
     decode = decoding_seconds(files, max(sizes))
     if sizes[0] == sizes[1]: return Costs((train[0], 0.), (valid[0], 0.), decode)
     return Costs(_line(sizes, train), _line(sizes, valid), decode)

@@ -135,7 +135,7 @@ def cmd_train(args):
     argument('--data', metavar='DIR', help='a folder with archives of data not yet unpacked'),
     argument('--validate-last', type=int, metavar='K',
              help='validate after the last K epochs of a stage only (default: after each)'),
-    one_of(argument('--fold', type=int, metavar='K', help='cross-validation: validate on the K-th fifth, 0 to 4'),
+    one_of(argument('--fold', type=int, metavar='K', help='cross-validation: validate on part K of (mostly) 0 to 4'),
            argument('--all', action='store_true', help='train on all images, without a validation set and a figure')))
 def cmd_run(args):
     "train a recipe; run the same line again to resume"

@@ -8,7 +8,7 @@ __all__ = ['char_label', 'LabelledPath', 'labelled_path', 'folder_items', 'image
            'loader_files']
 
 # %% ../nbs/06_data.ipynb #6bc8507d
-import os
+import os, re
 from copy import copy
 from dataclasses import dataclass, field
 from functools import reduce
@@ -16,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from warnings import warn
 from fastai.vision.all import *
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 from .core import *
 from .files import *
 from .plan import *
@@ -93,7 +93,7 @@ def image_items(
 
 # %% ../nbs/06_data.ipynb #9af2f85b
 def _stratify(items, draw, label, within=None):
-    "Indices of `items` (in folder `within`), divided by `draw(order, labels)`, which gets them sorted by path"
+    "Indices of `items` (in folder `within`), divided by `draw(order, labels, paths)`, sorted by path"
     if isinstance(items, pd.DataFrame): items = [row for _, row in items.iterrows()]
     # Items without a path, such as rows, keep their order
     paths = [os.fspath(o) if isinstance(o, (str, os.PathLike)) else '' for o in items]
@@ -108,7 +108,9 @@ def _stratify(items, draw, label, within=None):
     if len(set(labels)) < 2:
         raise InputError(f'all {len(labels)} items have the label {labels[0]!r}: there is nothing to stratify by; '
                          'give `label=`, a function from an item to its label')
-    try: return [sorted(int(order[i]) for i in part) for part in draw(range(len(order)), labels)]
+    ordered = [paths[i] for i in order]
+    try: return [sorted(int(order[i]) for i in part) for part in draw(range(len(order)), labels, ordered)]
+    except InputError: raise
     except ValueError as e:
         rare = min(sorted(set(labels)), key=labels.count)
         few = f'(fewest images: {labels.count(rare)} of {rare!r})'
@@ -123,10 +125,21 @@ class StratifiedSplitter:
     within:str=None # divide only this folder's class folders and leave all others out: 'training' leaves out a test set
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
     def __call__(self, items):
-        draw = lambda i, y: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
+        draw = lambda i, y, _: train_test_split(i, test_size=float(self.valid_pct), random_state=self.seed, stratify=y)
         return _stratify(items, draw, self.label, self.within)
 
 # %% ../nbs/06_data.ipynb #b32ead08
+def _groups(pattern, paths, least):
+    "What matches `pattern` in each path: its first bracket, or all of it"
+    def group(path):
+        found = re.search(pattern, path)
+        if not found: raise InputError(f'group={pattern!r} matches nothing in {path}')
+        return found[1] if found.re.groups else found[0]
+    try: groups = list(map(group, paths))
+    except re.error as e: raise InputError(f'group={pattern!r} is no regular expression: {e}') from e
+    if (n := len(set(groups))) < least: raise InputError(f'group={pattern!r}: {n} groups make no {least} folds')
+    return groups
+
 @dataclass(frozen=True)
 class KFold:
     "Part `k` of `n` stratified parts is the validation set; over `k = 0 … n-1` each image is in it once"
@@ -134,14 +147,19 @@ class KFold:
     n:int=5 # number of parts
     seed:int=42
     label:Callable=field(default=char_label, repr=False) # function from an item to its label, such as your `get_y`
+    group:str=None # a regular expression: images are in one part if the same text of their paths matches it
     def __call__(self, items):
         check_whole('n', self.n, 2)
         if self.k not in range(self.n): raise InputError(f'no fold {self.k}: folds are counted from 0 to {self.n - 1}')
-        def folds(i, y):
-            if min(map(y.count, set(y))) < 2: raise ValueError('a class needs a training image and a validation image')
-            return [*StratifiedKFold(self.n, shuffle=True, random_state=self.seed).split(i, y)][self.k]
-        return _stratify(items, folds, self.label)
+        return _stratify(items, self._part, self.label)
+    def _part(self, i, labels, paths):
+        if min(map(labels.count, set(labels))) < 2:
+            raise ValueError('a class needs a training image and a validation image')
+        groups = _groups(self.group, paths, self.n) if self.group else None
+        folds = (StratifiedGroupKFold if groups else StratifiedKFold)(self.n, shuffle=True, random_state=self.seed)
+        return [*folds.split(i, labels, groups)][self.k]
 
+# %% ../nbs/06_data.ipynb #631a86ff
 def kfolds(
     n:int=5, # number of parts
     seed:int=42,

@@ -98,17 +98,17 @@ def run_result(
                 **(preds.to_result(25) if preds else dict(vocab=None, confusion=None, worst=[])),
                 **{k: about[k] for k in ('precision', *_kept)})
 
-def _fold_splitter(recipe, fold, n=5):
-    "A splitter for fold `fold` of `n`; 'all': no validation set"
+def _fold_splitter(recipe, fold):
+    "A splitter for fold `fold` of the recipe's `KFold`, or else of five; 'all': no validation set"
     if recipe.data.test or recipe.data.split.name == 'GrandparentSplitter':
-        raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would train on: '
-                         'run it without')
+        raise InputError(f'{recipe.name} has a test set of its own, which folds and --all would see: run it without')
     if other := recipe.need(StartFrom) or recipe.need(TaughtBy):
         raise InputError(f'{recipe.name} needs a run of {other.recipe}, which may have seen the validation set: '
                          'run it without')
     if fold == 'all': return lambda items: (list(range(len(items))), [])
-    check_whole('fold', fold, 0, n-1)
-    return kfolds(n, recipe.data.split.kwargs.get('seed', 42))[fold]
+    own = recipe.data.split
+    parts = own.build() if own.name == 'KFold' else KFold(0, seed=own.kwargs.get('seed', 42))
+    return replace(parts, k=check_whole('fold', fold, 0, parts.n - 1))
 
 # %% ../nbs/22_experiment.ipynb #64575df9
 @dataclass
@@ -323,7 +323,7 @@ def reproduce(
     seed:int=None, # of every generator; None: the recipe's own
     smoke:bool=False, # the shrunk version, in seconds
     out='runs', # where run folders go
-    fold=None, # k of 0 to 4: the k-th fifth is the validation set; 'all': there is none; None: the recipe's own split
+    fold=None, # the part that is the validation set, from 0, mostly of five; 'all': none; None: the recipe's own split
     bars:bool=True, # show progress bars?
     validate_last:int=None, # validate after this many last epochs of a stage only; None: after each
 ):

@@ -165,7 +165,6 @@ def cache_dir():
     "Where data sets and decoded images are kept: `VISIONKIT_CACHE`, or `~/.cache/visionkit`"
     return user_path(os.environ.get('VISIONKIT_CACHE') or '~/.cache/visionkit', 'VISIONKIT_CACHE')
 
-# %% ../nbs/01_files.ipynb #be548990
 def results_dir():
     "The folder of stored results: `results/` of the checkout this package runs from, else the installed package's copy"
     here = Path(import_module('visionkit').__file__).parent

@@ -148,7 +148,8 @@ def plan_folder(
     if settings.epochs: epochs = settings.epochs - budget.pretrained # the first epoch is that of the new last layer
     else:
         sizes = (size, size) if budget.fixed else (budget.least, 128) if budget.sizes[0] <= 128 else (96, 192)
-        size, epochs = choose(measure(network.model, list(collection.items.path), sizes), budget)
+        costs = measure(network.model, list(collection.items.path), sizes, budget.bs, seconds=min(.03*seconds, 30))
+        size, epochs = choose(costs, budget)
     return folder_recipe(collection, network, stages_for(size, epochs, budget), settings)
 
 # %% ../nbs/26_folder.ipynb #37bbc0dc
@@ -191,7 +192,7 @@ def plan_training(
     if folds: collection = collection.fold(0, folds)
     if not settings.hold_out: collection.items['split'] = collection.items.split.replace('valid', 'train')
     if settings.bars: print(collection)
-    seconds = .95*60*minutes - (time.time() - began) - _reserve
+    seconds = 60*minutes - (time.time() - began) - _reserve
     recipe = plan_folder(collection, seconds, settings)
     if settings.find_lr: recipe = _with_found_rates(recipe, collection, seconds, settings)
     if settings.bars: print(*recipe.stages, sep='\n')

@@ -50,7 +50,6 @@ def build(o):
     if isinstance(o, Spec): return o.build()
     return type(o)(build(x) for x in o) if isinstance(o, (list, tuple)) else o
 
-# %% ../nbs/03_plan.ipynb #0a31c49e
 @plain_json.register
 def _(o:Spec, sub): return {'call': o.name, **({'args': sub(o.args)} if o.args else {}), **sub(o.kwargs)}
 
