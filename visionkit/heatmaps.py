@@ -126,7 +126,8 @@ def heat_maps(
     layer=None, # as in the function `gradcam`
 ):
     "The images of highest loss under the heat maps of their predicted classes; returns the figure"
-    return image_grid(_overlays(self, n, layer), self.titles(self.top_losses(n)))
+    images = list(_overlays(self, n, layer)) # before the figure: an error leaves no empty one
+    return image_grid(images, self.titles(self.top_losses(n)))
 
 # %% ../nbs/14_heatmaps.ipynb #29d07c6f
 @patch
