@@ -6,7 +6,7 @@ EfficientNet-Lite0 and ResNet18 at 128 and 224 pixels, forward, backward, optimi
 made from PHOTOS (default: scikit-learn's two). Plain fastai is `fit_one_cycle` in float32 on its default loader with
 `Resize(size, 'squish')`. Ours is `fit_stages` on `CachedDL`, in float32 and by `AutoPrecision`; all three normalise
 and mirror. Each has a process of its own, since `fit_stages` has its process keep freed memory. Rounds alternate; the first one warms up.
-A further process profiles the steps of `AutoPrecision` with the augmentation of `train_folder`."""
+A further process profiles the steps of `AutoPrecision` with the augmentation of `train_folder`, and one measures matrix products."""
 import argparse, gc, os, tempfile, time, warnings
 from collections import Counter
 from importlib import import_module
@@ -149,12 +149,24 @@ def profile(folder, network, size, setup):
     return dict(ms_an_image=round(1000*training/setup[0], 2),
                 shares={part: round(t/total, 4) for part, t in spent.most_common()})
 
+def matmul_rates(dtype, n=2048):
+    "GFLOP/s of matrix products in float32 and in `dtype`, by name: an upper bound for convolutions"
+    import torch
+    def rate(name):
+        a, spent = torch.ones(n, n, dtype=getattr(torch, name)), []
+        for _ in range(6):
+            began = time.perf_counter()
+            a @ a
+            spent.append(time.perf_counter() - began)
+        return round(2*n**3/min(spent)/1e9)
+    return {name: rate(name) for name in dict.fromkeys(('float32', dtype))}
+
 def main():
     args = arguments()
     if args.smoke: args.n, args.bs, args.rounds, args.networks, args.sizes, args.workers = 8, 4, 1, ['resnet18'], [32], 0
     import_module('visionkit.all') # before processes are forked: none of this one's threads is in use
     dtype = str(import_module('visionkit.callbacks').fast_dtype()).removeprefix('torch.')
-    races, parts = {}, {}
+    peaks, races, parts = in_process(matmul_rates, dtype, 256 if args.smoke else 2048), {}, {}
     with tempfile.TemporaryDirectory() as d:
         os.environ['VISIONKIT_CACHE'] = str(Path(d)/'cache')
         folder = Path(d)/'images'
@@ -167,6 +179,6 @@ def main():
                 print(races[name], flush=True)
                 parts[name] = in_process(profile, folder, network, size, (STEPS*args.bs, args.bs, None, 'auto'))
                 print(parts[name], flush=True)
-                write_report(args.out, bs=args.bs, auto=dtype, races=races, parts=parts) # after each: the last is slow
+                write_report(args.out, bs=args.bs, auto=dtype, peaks=peaks, races=races, parts=parts) # after each: the last is slow
 
 if __name__ == '__main__': main()

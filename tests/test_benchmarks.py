@@ -58,3 +58,8 @@ def test_photographs(tmp_path):
 def test_loader():
     out = run('loader', '--data', 'digits', '--n', '128', '--rounds', '1', '--workers', '0')
     assert 'first epoch, memory only' in out and 'later epochs, with augmentation' in out
+
+def test_minutes(tmp_path):
+    first, second = [report('minutes', tmp_path, '--smoke')['tries'] for _ in range(2)]
+    assert len(first) == 1 and second[:1] == first and len(second) == 2
+    assert 0 < first[0]['accuracy'] < 1 and first[0]['of_the_minutes'] == pytest.approx(first[0]['seconds']/60, abs=.01)
