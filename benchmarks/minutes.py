@@ -20,8 +20,9 @@ def attempt(folder, minutes, *words):
     with tempfile.TemporaryDirectory() as out:
         env = {**os.environ, 'VISIONKIT_CACHE': f'{out}/cache'} # no image is decoded yet
         began = time.time()
-        subprocess.run([sys.executable, '-m', 'visionkit', 'train', folder, '--minutes', str(minutes), '--out', out,
-                        '--name', 'run', *words], check=True, env=env)
+        limit = [] if '--epochs' in words else ['--minutes', minutes]
+        subprocess.run([sys.executable, '-m', 'visionkit', 'train', folder, *limit, '--out', out, '--name', 'run',
+                        *words], check=True, env=env)
         seconds = time.time() - began
         run = Path(out)/'run-0'
         stages = json.loads((run/'recipe.json').read_text())['settings']['stages']
