@@ -130,8 +130,10 @@ class StratifiedSplitter:
 
 # %% ../nbs/06_data.ipynb #b32ead08
 def _groups(pattern, paths, least):
-    "What matches `pattern` in each path: its first bracket, or all of it"
+    "What matches `pattern` in each path: its first bracket, or all of it; the folder of all images does not count"
+    root = len(os.path.commonpath(paths)) # where a data set lies must not change its parts
     def group(path):
+        path = path[root:].lstrip(os.sep)
         found = re.search(pattern, path)
         if not found: raise InputError(f'group={pattern!r} matches nothing in {path}')
         return found[1] if found.re.groups else found[0]
